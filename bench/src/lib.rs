@@ -1,0 +1,1 @@
+//! Generates Iggy data, verifies reads and measures Kennel.

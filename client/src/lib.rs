@@ -1,0 +1,1 @@
+//! Reads partitions through the Kennel ring.

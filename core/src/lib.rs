@@ -1,0 +1,1 @@
+//! The decisions of Kennel: pure state machines without I/O, clocks or tokio.

@@ -1,0 +1,9 @@
+//! The bytes of Kennel: what is sent, journaled and stored, and how each is checked.
+//!
+//! This crate knows layouts, limits and checksums. It knows nothing of sockets, files, clocks or tokio, and it
+//! decides nothing: see `kennel-core` for decisions.
+
+pub mod entry;
+pub mod ids;
+pub mod object;
+pub mod wire;

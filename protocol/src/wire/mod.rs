@@ -1,0 +1,60 @@
+//! Everything that processes say to each other.
+//!
+//! [`Message`] is what decisions see: owned heads and shared bodies. The codec splits it into a checked frame header,
+//! an rkyv head and a payload of bodies that is never re-encoded.
+
+pub mod client;
+pub mod control;
+pub mod shard;
+pub mod ship;
+
+pub use client::{Fetch, Fetched, FetchFrom, Follow, Followed, Served};
+pub use control::{
+    CatalogAck, CatalogPut, ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role,
+    ShardView, View, ViewRequest, Welcome, WireError,
+};
+pub use shard::{
+    Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
+};
+pub use ship::{PartitionMarks, PositionsRequest, Positions, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
+
+/// One message of any kind. The kind's number is in the frame header and is never reused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// First on every connection, from the side that opened it.
+    Hello(Hello),
+    /// The answer to a hello that was accepted.
+    Welcome(Welcome),
+    /// The answer to anything that was not.
+    Error(WireError),
+    /// Asks any node what the ring looks like.
+    ViewRequest(ViewRequest),
+    /// The ring, as one node sees it.
+    View(View),
+    /// Asks an owner where its partitions stand.
+    PositionsRequest(PositionsRequest),
+    /// Where they stand.
+    Positions(Positions),
+    /// Chunks from a shipper.
+    Ship(Ship),
+    /// Marks and problems, to a shipper.
+    ShipAck(ShipAck),
+    /// Between the nodes of a shard.
+    Shard(ShardMessage),
+    /// Asks for batches.
+    Fetch(Fetch),
+    /// Batches.
+    Fetched(Fetched),
+    /// Asks for batches as they commit.
+    Follow(Follow),
+    /// Batches that committed.
+    Followed(Followed),
+    /// Asks which partitions a node knows.
+    PartitionsRequest(PartitionsRequest),
+    /// The partitions a node knows.
+    Partitions(Partitions),
+    /// Names and policies, from a shipper to the owner of the catalogue's shard (PROTOCOL R29).
+    CatalogPut(CatalogPut),
+    /// What became of them.
+    CatalogAck(CatalogAck),
+}

@@ -1,0 +1,1 @@
+//! Sessions between Kennel processes: QUIC and loopback behind one interface.

@@ -1,0 +1,1 @@
+//! Ships what an Iggy server has written to the Kennel ring.
