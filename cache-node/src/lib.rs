@@ -1,1 +1,12 @@
-//! The Kennel cache node: journal, ownership, uploads and reads, one process per host.
+//! The Kennel cache node: one process per host that journals, owns shards, uploads and serves reads.
+//!
+//! The decisions are in `kennel-core`; this crate is its edges: disk, bucket, gossip, sessions, HTTP.
+
+pub mod bucket;
+pub mod config;
+pub mod gossip;
+pub mod http;
+pub mod journal;
+pub mod metrics;
+pub mod random;
+pub mod read;
