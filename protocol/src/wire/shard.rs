@@ -141,6 +141,8 @@ pub struct Copy {
     pub committed: Lsn,
     /// End of what is in the bucket. A follower may drop all below, and may start here.
     pub stored: Lsn,
+    /// The epoch's open record stands: entries of older epochs are covered by it (PROTOCOL R11).
+    pub open: bool,
     /// The owner steps down on purpose: whoever is first on the ring may claim at once (PROTOCOL R27).
     pub released: bool,
 }
