@@ -189,7 +189,8 @@ impl FromStr for PartitionKey {
 
     /// Reads `stream/topic/partition` with an optional `@incarnation` (0 when absent).
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let fail = || ParseIdError { text: text.to_owned(), expected: "partition (stream/topic/partition@incarnation)" };
+        let fail =
+            || ParseIdError { text: text.to_owned(), expected: "partition (stream/topic/partition@incarnation)" };
         let (path, incarnation) = text.split_once('@').unwrap_or((text, "0"));
         let mut parts = path.split('/');
         let mut part = || parts.next().and_then(|word| word.parse::<u32>().ok()).ok_or_else(fail);

@@ -3,7 +3,14 @@
 //! This crate knows layouts, limits and checksums. It knows nothing of sockets, files, clocks or tokio, and it
 //! decides nothing: see `kennel-core` for decisions.
 
+pub mod checksum;
 pub mod entry;
+pub mod frame;
 pub mod ids;
+pub mod limits;
 pub mod object;
 pub mod wire;
+
+mod kind;
+mod payload;
+mod raw;

@@ -8,7 +8,7 @@ pub mod control;
 pub mod shard;
 pub mod ship;
 
-pub use client::{Fetch, Fetched, FetchFrom, Follow, Followed, Served};
+pub use client::{Fetch, FetchFrom, Fetched, Follow, Followed, Served};
 pub use control::{
     CatalogAck, CatalogPut, ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role,
     ShardView, View, ViewRequest, Welcome, WireError,
@@ -16,7 +16,7 @@ pub use control::{
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
 };
-pub use ship::{PartitionMarks, PositionsRequest, Positions, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
+pub use ship::{PartitionMarks, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
 
 /// One message of any kind. The kind's number is in the frame header and is never reused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::entry::EntryHead;
-use crate::ids::{Epoch, Offset, PartitionKey, ShardId};
 use crate::entry::MessageIdentity;
+use crate::ids::{Epoch, Offset, PartitionKey, ShardId};
 
 /// Asks the owner of a shard where partitions stand.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]

@@ -1,0 +1,119 @@
+//! The numbers of the frames. A number is never reused: a gap is a retired kind.
+
+/// What a frame is: one per message, the messages between the nodes of a shard included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum FrameKind {
+    /// First on every connection.
+    Hello = 1,
+    /// Accepts a hello.
+    Welcome = 2,
+    /// Refuses anything.
+    Error = 3,
+    /// Asks for the ring.
+    ViewRequest = 4,
+    /// The ring.
+    View = 5,
+    /// Asks for the partitions of a shard.
+    PartitionsRequest = 6,
+    /// The partitions of a shard.
+    Partitions = 7,
+    /// Names and policies.
+    CatalogPut = 8,
+    /// What became of them.
+    CatalogAck = 9,
+    /// Asks an owner where partitions stand.
+    PositionsRequest = 16,
+    /// Where they stand.
+    Positions = 17,
+    /// Chunks from a shipper.
+    Ship = 18,
+    /// Marks and problems, to a shipper.
+    ShipAck = 19,
+    /// A candidate asks whether it may claim.
+    Ask = 32,
+    /// A node's answer to that.
+    AskAnswer = 33,
+    /// A claimant seals a journal.
+    Seal = 34,
+    /// A journal's promise.
+    SealAnswer = 35,
+    /// A claimant asks for entries.
+    Pull = 36,
+    /// The entries.
+    Pulled = 37,
+    /// The owner's stream to a follower.
+    Copy = 38,
+    /// A follower's answer.
+    CopyAck = 39,
+    /// Asks for batches.
+    Fetch = 48,
+    /// Batches.
+    Fetched = 49,
+    /// Asks for batches as they commit.
+    Follow = 50,
+    /// Batches that committed.
+    Followed = 51,
+}
+
+impl FrameKind {
+    /// Every kind, in the order of the numbers.
+    pub const ALL: [Self; 25] = [
+        Self::Hello,
+        Self::Welcome,
+        Self::Error,
+        Self::ViewRequest,
+        Self::View,
+        Self::PartitionsRequest,
+        Self::Partitions,
+        Self::CatalogPut,
+        Self::CatalogAck,
+        Self::PositionsRequest,
+        Self::Positions,
+        Self::Ship,
+        Self::ShipAck,
+        Self::Ask,
+        Self::AskAnswer,
+        Self::Seal,
+        Self::SealAnswer,
+        Self::Pull,
+        Self::Pulled,
+        Self::Copy,
+        Self::CopyAck,
+        Self::Fetch,
+        Self::Fetched,
+        Self::Follow,
+        Self::Followed,
+    ];
+
+    /// The kind's number on the wire.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The kind of a number, if this build knows it.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+
+    /// Whether the kind is spoken between the nodes of a shard, and by nobody else.
+    pub const fn between_nodes(self) -> bool {
+        matches!(self.number(), 32..=47)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_distinct_and_sorted() {
+        assert!(FrameKind::ALL.is_sorted_by(|earlier, later| earlier.number() < later.number()));
+        for kind in FrameKind::ALL {
+            assert_eq!(FrameKind::from_number(kind.number()), Some(kind));
+        }
+        assert_eq!(FrameKind::from_number(0), None);
+        assert_eq!(FrameKind::from_number(10), None);
+        assert!(FrameKind::CopyAck.between_nodes() && !FrameKind::Fetch.between_nodes());
+    }
+}
