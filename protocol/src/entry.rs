@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::checksum::checksum;
 use crate::ids::{Lsn, Offset, PartitionKey};
+use crate::limits::FRAME_PAYLOAD_BYTES_MAX;
 
 /// What makes two messages the same (PROTOCOL R14). Never the batch checksum: polls slice batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
@@ -106,6 +108,88 @@ pub struct EntryHead {
     pub body_checksum: u64,
 }
 
+impl EntryHead {
+    /// The head of a declared hole `[from, to)` (PROTOCOL R16).
+    pub fn hole(partition: PartitionKey, from: Offset, to: Offset, reason: HoleReason) -> Self {
+        Self::bodiless(partition, EntryKind::Hole(reason), from, to)
+    }
+
+    /// The head of a trim that moves the trim point from `before` to `to` (PROTOCOL R17).
+    pub fn trim(partition: PartitionKey, before: Offset, to: Offset) -> Self {
+        Self::bodiless(partition, EntryKind::Trim, before, to)
+    }
+
+    /// The head of a fork at `at`, which opens history number `cut` (PROTOCOL R15).
+    pub fn cut(partition: PartitionKey, at: Offset, cut: u32) -> Self {
+        Self { cut, ..Self::bodiless(partition, EntryKind::Cut, at, at) }
+    }
+
+    fn bodiless(partition: PartitionKey, kind: EntryKind, base: Offset, end: Offset) -> Self {
+        Self {
+            partition,
+            kind,
+            base,
+            end,
+            previous: None,
+            first: None,
+            last: None,
+            sum: IntegritySum::default(),
+            cut: 0,
+            body_bytes: 0,
+            body_checksum: 0,
+        }
+    }
+
+    /// Whether the head agrees with itself: its range, its kind and whether it has a body.
+    ///
+    /// Asked of every head that is received. It says nothing about the body: see [`Entry::verify_body`] and
+    /// [`crate::batch::inspect_chunk`].
+    pub fn check(&self) -> Result<(), EntryHeadError> {
+        if self.base > self.end {
+            return Err(EntryHeadError::Range { base: self.base, end: self.end });
+        }
+        if self.body_bytes as usize > FRAME_PAYLOAD_BYTES_MAX {
+            return Err(EntryHeadError::BodyTooLong { bytes: self.body_bytes });
+        }
+        let has_body = self.body_bytes > 0;
+        if has_body != (self.kind == EntryKind::Chunk) {
+            return Err(EntryHeadError::Body { kind: self.kind, bytes: self.body_bytes });
+        }
+        let empty = self.base == self.end;
+        if (self.kind == EntryKind::Chunk && empty) || (self.kind == EntryKind::Cut && !empty) {
+            return Err(EntryHeadError::Range { base: self.base, end: self.end });
+        }
+        Ok(())
+    }
+}
+
+/// A head that contradicts itself. The sender is wrong: refuse the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EntryHeadError {
+    /// The range is the wrong way round, or empty where it must not be, or not empty where it must be.
+    #[error("the range [{base}, {end}) is impossible for its kind")]
+    Range {
+        /// First offset.
+        base: Offset,
+        /// End.
+        end: Offset,
+    },
+    /// A chunk without a body, or a body on something that is no chunk.
+    #[error("an entry of kind {kind:?} cannot have a body of {bytes} bytes")]
+    Body {
+        /// What the entry says it is.
+        kind: EntryKind,
+        /// The length it claims.
+        bytes: u32,
+    },
+    /// The body is longer than any frame.
+    #[error("a body of {bytes} bytes is longer than {FRAME_PAYLOAD_BYTES_MAX}")]
+    BodyTooLong {
+        /// The length it claims.
+        bytes: u32,
+    },
+}
+
 /// An entry with its bytes. Cloning shares the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -115,6 +199,53 @@ pub struct Entry {
     pub body: Bytes,
 }
 
+impl Entry {
+    /// An entry without a body.
+    pub fn bodiless(head: EntryHead) -> Self {
+        Self { head, body: Bytes::new() }
+    }
+
+    /// Whether the body is the one that the head names: its length and its checksum.
+    ///
+    /// Done wherever an entry enters: from a peer, from the journal, from the bucket.
+    pub fn verify_body(&self) -> Result<(), BodyError> {
+        verify_body(&self.head, &self.body)
+    }
+}
+
+/// Whether `body` is the one that `head` names. An empty body has nothing to check but its length.
+pub fn verify_body(head: &EntryHead, body: &[u8]) -> Result<(), BodyError> {
+    if body.len() != head.body_bytes as usize {
+        return Err(BodyError::Length { expected: head.body_bytes, found: body.len() });
+    }
+    let found = if body.is_empty() { head.body_checksum } else { checksum(body) };
+    if found != head.body_checksum {
+        return Err(BodyError::Checksum { expected: head.body_checksum, found });
+    }
+    Ok(())
+}
+
+/// A body that is not the one its head names. Ask for the entry again, from elsewhere if it stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Cut short, or too long.
+    #[error("the body has {found} bytes where its head says {expected}; read it again")]
+    Length {
+        /// By the head.
+        expected: u32,
+        /// As it is.
+        found: usize,
+    },
+    /// Damaged.
+    #[error("the body is damaged: checksum {found:016x} where its head says {expected:016x}; read it again")]
+    Checksum {
+        /// By the head.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+}
+
 /// An entry at its place in an epoch's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NumberedEntry {
@@ -122,4 +253,60 @@ pub struct NumberedEntry {
     pub lsn: Lsn,
     /// What stands there.
     pub entry: Entry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> PartitionKey {
+        "1/2/3@4".parse().expect("a partition")
+    }
+
+    fn chunk(body: &'static [u8]) -> Entry {
+        let mut head = EntryHead::hole(partition(), Offset(5), Offset(7), HoleReason::Lost);
+        head.kind = EntryKind::Chunk;
+        head.body_bytes = u32::try_from(body.len()).expect("short");
+        head.body_checksum = checksum(body);
+        Entry { head, body: Bytes::from_static(body) }
+    }
+
+    #[test]
+    fn a_body_is_the_one_its_head_names() {
+        let mut entry = chunk(b"batches");
+        assert_eq!(entry.verify_body(), Ok(()));
+        entry.body = Bytes::from_static(b"batcher");
+        assert!(matches!(entry.verify_body(), Err(BodyError::Checksum { .. })));
+        entry.body = Bytes::from_static(b"batch");
+        assert_eq!(entry.verify_body(), Err(BodyError::Length { expected: 7, found: 5 }));
+        let hole = EntryHead::hole(partition(), Offset(0), Offset(9), HoleReason::ImportStart);
+        assert_eq!(Entry::bodiless(hole).verify_body(), Ok(()));
+    }
+
+    #[test]
+    fn heads_that_contradict_themselves_are_refused() {
+        assert_eq!(chunk(b"batches").head.check(), Ok(()));
+        assert!(matches!(chunk(b"").head.check(), Err(EntryHeadError::Body { .. })));
+        assert_eq!(EntryHead::trim(partition(), Offset(3), Offset(9)).check(), Ok(()));
+        assert_eq!(EntryHead::cut(partition(), Offset(3), 1).check(), Ok(()));
+        let backwards = EntryHead::hole(partition(), Offset(9), Offset(3), HoleReason::Lost);
+        assert!(matches!(backwards.check(), Err(EntryHeadError::Range { .. })));
+        let mut long = chunk(b"batches").head;
+        long.body_bytes = u32::MAX;
+        assert!(matches!(long.check(), Err(EntryHeadError::BodyTooLong { .. })));
+        let mut wide_cut = EntryHead::cut(partition(), Offset(3), 1);
+        wide_cut.end = Offset(4);
+        assert!(matches!(wide_cut.check(), Err(EntryHeadError::Range { .. })));
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_the_order() {
+        let of = |offset| IntegritySum::of(&MessageIdentity { offset: Offset(offset), base_timestamp: 1, checksum: 2 });
+        let (mut forth, mut back) = (of(1), of(2));
+        forth.add(of(2));
+        back.add(of(1));
+        assert_eq!(forth, back);
+        assert_eq!(forth.messages, 2);
+        assert_ne!(of(1), of(2));
+    }
 }

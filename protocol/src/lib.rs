@@ -11,6 +11,7 @@ pub mod limits;
 pub mod object;
 pub mod wire;
 
+mod archive;
 mod kind;
 mod payload;
 mod raw;

@@ -3,12 +3,18 @@
 //! [`Message`] is what decisions see: owned heads and shared bodies. The codec splits it into a checked frame header,
 //! an rkyv head and a payload of bodies that is never re-encoded.
 
+mod bounds;
 pub mod client;
+pub mod codec;
 pub mod control;
+mod heads;
+mod problem;
 pub mod shard;
 pub mod ship;
 
+pub use bounds::BoundsError;
 pub use client::{Fetch, FetchFrom, Fetched, Follow, Followed, Served};
+pub use codec::WireDecodeError;
 pub use control::{
     CatalogAck, CatalogPut, ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role,
     ShardView, View, ViewRequest, Welcome, WireError,

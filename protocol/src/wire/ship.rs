@@ -7,6 +7,8 @@ use crate::entry::EntryHead;
 use crate::entry::MessageIdentity;
 use crate::ids::{Epoch, Offset, PartitionKey, ShardId};
 
+pub use crate::wire::problem::ShipProblem;
+
 /// Asks the owner of a shard where partitions stand.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
@@ -63,23 +65,6 @@ pub struct Ship {
     pub epoch: Epoch,
     /// In the order they are to be appended.
     pub chunks: Vec<ShipChunk>,
-}
-
-/// Why one partition did not move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
-pub enum ShipProblem {
-    /// The chunk starts above, or cuts across, what the owner accepts next: ship again from there.
-    Expected(Offset),
-    /// The source holds another message at this offset than the ring (PROTOCOL R15). Stop the partition.
-    Diverged {
-        /// What the ring holds.
-        ring: MessageIdentity,
-        /// What the source holds.
-        source: MessageIdentity,
-    },
-    /// The chunk's bytes do not verify. Read the source again; stop the partition if it stays so.
-    Corrupt,
 }
 
 /// Why nothing of a [`Ship`] was taken.

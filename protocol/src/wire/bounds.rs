@@ -1,0 +1,183 @@
+//! What every message must keep to, whoever sent it: list and text lengths, and entries that do not contradict
+//! themselves. Whether a message makes sense at this moment is not asked here.
+
+use crate::entry::{EntryHead, EntryHeadError};
+use crate::limits::{
+    ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX, LABEL_BYTES_MAX, NODES_MAX,
+    PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX,
+};
+use crate::wire::{
+    Ask, AskAnswer, CatalogAck, CatalogPut, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, Partitions,
+    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest,
+    Welcome, WireError,
+};
+
+/// A message that breaks a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BoundsError {
+    /// A number, a list or a text is larger than allowed.
+    #[error("{what} is {found}, at most {max} is allowed")]
+    TooMany {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// The number of shards is 0 or the versions are the wrong way round.
+    #[error("{what} is out of range")]
+    OutOfRange {
+        /// What.
+        what: &'static str,
+    },
+    /// An entry contradicts itself.
+    #[error("an entry contradicts itself")]
+    Entry(#[source] EntryHeadError),
+}
+
+/// A message that can check itself.
+pub(crate) trait Bounded {
+    /// Whether it keeps to the limits.
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        Ok(())
+    }
+}
+
+/// Messages of numbers alone: validation has proved their bytes, and any number is one that may be said.
+macro_rules! bounded_by_their_type {
+    ($($message:ty),+) => { $(impl Bounded for $message {})+ };
+}
+
+bounded_by_their_type!(ViewRequest, PartitionsRequest, CatalogAck, Ask, AskAnswer, Seal, SealAnswer, Pull, CopyAck);
+
+fn at_most(what: &'static str, found: usize, max: usize) -> Result<(), BoundsError> {
+    if found > max { Err(BoundsError::TooMany { what, found, max }) } else { Ok(()) }
+}
+
+fn shard_count_in_range(shard_count: u16) -> Result<(), BoundsError> {
+    if (1..=SHARD_COUNT_MAX).contains(&shard_count) {
+        Ok(())
+    } else {
+        Err(BoundsError::OutOfRange { what: "the shard count" })
+    }
+}
+
+fn entries<'a>(heads: impl ExactSizeIterator<Item = &'a EntryHead>) -> Result<(), BoundsError> {
+    at_most("the number of entries", heads.len(), ENTRIES_PER_FRAME_MAX)?;
+    for head in heads {
+        head.check().map_err(BoundsError::Entry)?;
+    }
+    Ok(())
+}
+
+impl Bounded for Hello {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        if self.version_min > self.version_max {
+            return Err(BoundsError::OutOfRange { what: "the version window" });
+        }
+        at_most("the agent's length", self.agent.len(), LABEL_BYTES_MAX)
+    }
+}
+
+impl Bounded for Welcome {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        shard_count_in_range(self.shard_count)
+    }
+}
+
+impl Bounded for WireError {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the text's length", self.message.len(), ERROR_TEXT_BYTES_MAX)
+    }
+}
+
+impl Bounded for View {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        shard_count_in_range(self.shard_count)?;
+        at_most("the number of nodes", self.nodes.len(), NODES_MAX)?;
+        at_most("the number of shards", self.shards.len(), self.shard_count.into())?;
+        for node in &self.nodes {
+            at_most("the address's length", node.address.len(), LABEL_BYTES_MAX)?;
+            at_most("the zone's length", node.zone.len(), LABEL_BYTES_MAX)?;
+        }
+        Ok(())
+    }
+}
+
+impl Bounded for Partitions {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of partitions", self.partitions.len(), PARTITIONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for PositionsRequest {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of partitions", self.partitions.len(), PARTITIONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for Positions {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of marks", self.marks.len(), PARTITIONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for Ship {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        entries(self.chunks.iter().map(|chunk| &chunk.head))
+    }
+}
+
+impl Bounded for ShipAck {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of marks", self.marks.len(), PARTITIONS_PER_FRAME_MAX)?;
+        at_most("the number of problems", self.problems.len(), PARTITIONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for Pulled {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        entries(self.entries.iter().map(|numbered| &numbered.entry.head))
+    }
+}
+
+impl Bounded for Copy {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of entries", self.entries.len(), ENTRIES_PER_FRAME_MAX)?;
+        for entry in &self.entries {
+            if let CopySource::Inline(inline) = &entry.source {
+                inline.head.check().map_err(BoundsError::Entry)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bounded for Fetch {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the bytes asked for", self.bytes_max as usize, FETCH_BYTES_MAX)
+    }
+}
+
+impl Bounded for Follow {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the bytes asked for", self.bytes_max as usize, FETCH_BYTES_MAX)
+    }
+}
+
+impl Bounded for Fetched {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of holes", self.holes.len(), HOLES_PER_FETCH_MAX)?;
+        if self.holes.iter().any(|(from, to, _)| from > to) {
+            return Err(BoundsError::OutOfRange { what: "a hole" });
+        }
+        Ok(())
+    }
+}
+
+impl Bounded for CatalogPut {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the catalogue's length", self.catalog.len(), RECORD_BYTES_MAX)
+    }
+}
