@@ -3,7 +3,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::entry::IntegritySum;
-use crate::ids::{Epoch, ShardId, Slot};
+use crate::ids::{Epoch, Lsn, ShardId, Slot};
 use crate::object::slot::PartitionState;
 
 /// A slot of a shard's log.
@@ -33,6 +33,8 @@ pub struct Manifest {
     pub number: u64,
     /// The first slot that still counts.
     pub log_start: LogPosition,
+    /// End of the entries of that epoch that lie below `log_start`.
+    pub log_start_lsn: Lsn,
     /// Every partition as it stood right before `log_start`.
     pub partitions: Vec<PartitionState>,
     /// The sum over all messages below `log_start`.
