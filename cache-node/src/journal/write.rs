@@ -1,0 +1,100 @@
+//! The thread that owns the disk: writes a group, syncs, completes it, and only then takes the next.
+//!
+//! That order is what recovery rests on: a whole group proves that all before it were durable.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use super::error::JournalError;
+use super::group::FilledGroup;
+use super::layout::{Place, Superblock};
+use super::ring::Ring;
+use super::shared::Shared;
+
+/// The superblock follows the head at least this many times per lap, so that recovery reads little that is dead.
+const SUPERBLOCKS_PER_LAP: u64 = 8;
+
+/// What the disk thread owns.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ring: Ring,
+    /// What is on disk.
+    pub(super) superblock: Superblock,
+    pub(super) groups: Receiver<FilledGroup>,
+    /// All groups below are durable.
+    pub(super) end: Place,
+    pub(super) next_record: u64,
+}
+
+impl Writer {
+    /// Runs until the filling thread is gone. The first failure poisons the journal: what the disk holds after a
+    /// failed sync is unknown, and a second sync that succeeds would prove nothing.
+    pub(super) fn run(mut self) {
+        while let Ok(group) = self.groups.recv() {
+            if self.shared.poison().is_none() {
+                if let Err(error) = self.write(&group) {
+                    self.shared.set_poison(error);
+                } else {
+                    self.end = group.header.place.after(group.header.bytes);
+                    self.next_record = group.header.next_record;
+                    self.shared.complete(group);
+                    continue;
+                }
+            }
+            self.refuse(group);
+        }
+        self.finish();
+    }
+
+    fn write(&mut self, group: &FilledGroup) -> Result<(), JournalError> {
+        let end = group.header.place.position + group.header.bytes;
+        let head = self.shared.head();
+        let start = self.superblock.start.position;
+        let overruns = end - start > self.ring.bytes();
+        if overruns || head.position - start > self.ring.bytes() / SUPERBLOCKS_PER_LAP {
+            self.write_superblock(head, false).map_err(JournalError::poisoned("write the superblock"))?;
+        }
+        let start = self.superblock.start.position;
+        assert!(end - start <= self.ring.bytes(), "nothing is overwritten that recovery would read");
+        let position = group.header.place.position;
+        self.ring.write(position, group.bytes()).map_err(JournalError::poisoned("write a group"))?;
+        self.ring.sync().map_err(JournalError::poisoned("sync a group"))
+    }
+
+    fn write_superblock(&mut self, head: Place, clean: bool) -> io::Result<()> {
+        let mut superblock = self.superblock.clone();
+        superblock.generation += 1;
+        // The head may be the very group that is to be written next, never one behind it.
+        superblock.start = head.min(self.end);
+        superblock.end = self.end;
+        superblock.next_record = self.next_record;
+        superblock.clean = clean;
+        superblock.holes.retain(|hole| hole.from >= superblock.start);
+        self.ring.write_superblock(&superblock)?;
+        self.superblock = superblock;
+        Ok(())
+    }
+
+    fn refuse(&self, group: FilledGroup) {
+        let error = self.shared.poison().unwrap_or(JournalError::Closed);
+        for waiter in group.waiters {
+            // A caller that went away does not need to know.
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    /// The filling thread has ended: properly, because of poison, or because it panicked.
+    fn finish(&mut self) {
+        let closing = self.shared.state().closing;
+        if self.shared.poison().is_some() {
+            return;
+        }
+        if !closing {
+            let ended = io::Error::other("the thread that fills groups ended early");
+            self.shared.set_poison(JournalError::poisoned("fill a group")(ended));
+        } else if let Err(error) = self.write_superblock(self.shared.head(), true) {
+            self.shared.set_poison(JournalError::poisoned("write the superblock")(error));
+        }
+    }
+}
