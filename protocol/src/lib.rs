@@ -3,6 +3,7 @@
 //! This crate knows layouts, limits and checksums. It knows nothing of sockets, files, clocks or tokio, and it
 //! decides nothing: see `kennel-core` for decisions.
 
+pub mod batch;
 pub mod checksum;
 pub mod entry;
 pub mod frame;
@@ -10,6 +11,8 @@ pub mod ids;
 pub mod limits;
 pub mod object;
 pub mod wire;
+
+pub use batch::builder;
 
 mod archive;
 mod kind;

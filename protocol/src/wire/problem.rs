@@ -1,7 +1,4 @@
 //! Why one partition of a shipment did not move.
-//!
-//! A file of its own, for the sake of one lint that rkyv's generated code trips over.
-#![expect(missing_docs, reason = "rkyv generates a resolver whose fields cannot be documented")]
 
 use rkyv::{Archive, Deserialize, Serialize};
 
