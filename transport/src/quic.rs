@@ -1,0 +1,266 @@
+//! Sessions over QUIC: one UDP socket that listens and connects, mutual TLS always.
+//!
+//! This file is the endpoint. What was measured about QUIC is in `settings`; frames and lanes are above and unknown
+//! here.
+
+mod errors;
+mod session;
+mod settings;
+mod socket;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, ConnectError as QuinnConnectError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
+};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::close::{CloseCode, SessionError};
+use crate::session::{ConnectError, Connector, Listener, ListenerClosed, Session, bounded_reason};
+use crate::tls::{SERVER_NAME, TlsIdentity};
+
+use errors::session_error;
+use session::{QuicSession, canonical};
+
+pub(crate) use session::{Reader, Writer};
+pub use settings::{PACKET_BYTES_MAX, PACKET_BYTES_MIN, QuicSettings, SettingsError};
+pub use socket::SocketBuffers;
+
+/// How long a handshake may take, on either side: some round trips of the slowest network, and a busy peer.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+
+/// Handshakes at once; each costs a millisecond of CPU. Further peers are told to come again.
+const HANDSHAKES_MAX: usize = 256;
+
+/// Sessions that wait to be accepted.
+const SESSIONS_WAITING_MAX: usize = 64;
+
+/// One UDP socket with everything that goes over it. Cheap to clone.
+#[derive(Clone)]
+pub struct QuicEndpoint {
+    endpoint: quinn::Endpoint,
+    buffers: SocketBuffers,
+    server_crypto: Arc<QuicServerConfig>,
+    client_crypto: Arc<QuicClientConfig>,
+    settings: Arc<QuicSettings>,
+}
+
+/// Why an endpoint could not be made. All of them: fix.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, forbidden or not of this host.
+    #[error("UDP address {address} cannot be used")]
+    Socket {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A setting cannot be.
+    #[error("the QUIC settings cannot be used")]
+    Settings(#[source] SettingsError),
+    /// The TLS library lacks what QUIC needs.
+    #[error("the TLS library cannot do QUIC")]
+    Crypto(#[source] NoInitialCipherSuite),
+}
+
+impl QuicEndpoint {
+    /// Binds `address`. Listens only once [`QuicEndpoint::listen`] is called.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind(address: SocketAddr, identity: &TlsIdentity, settings: QuicSettings) -> Result<Self, BindError> {
+        settings.check().map_err(BindError::Settings)?;
+        let fail = |source| BindError::Socket { address, source };
+        let (socket, buffers) = socket::bind(address, settings.socket_buffer_bytes as usize).map_err(fail)?;
+        let mut config = EndpointConfig::default();
+        config.max_udp_payload_size(PACKET_BYTES_MAX).expect("within QUIC's bounds");
+        let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(fail)?;
+        let server_crypto = QuicServerConfig::try_from(identity.server_config()).map_err(BindError::Crypto)?;
+        let client_crypto = QuicClientConfig::try_from(identity.client_config()).map_err(BindError::Crypto)?;
+        Ok(Self {
+            endpoint,
+            buffers,
+            server_crypto: Arc::new(server_crypto),
+            client_crypto: Arc::new(client_crypto),
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// Binds any free port, for a side that only connects: over both IP families where the host has both.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_any(identity: &TlsIdentity, settings: QuicSettings) -> Result<Self, BindError> {
+        let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        match Self::bind(both, identity, settings.clone()) {
+            Err(BindError::Socket { .. }) => {
+                Self::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), identity, settings)
+            }
+            other => other,
+        }
+    }
+
+    /// Starts to take sessions. One listener at a time: a second one would share the sessions with the first.
+    pub fn listen(&self) -> Result<QuicListener, BindError> {
+        // The address kind is not known yet: each handshake gets the settings of its own path.
+        self.endpoint.set_server_config(Some(self.server_config(Ipv4Addr::UNSPECIFIED.into())));
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let address = self.endpoint.local_addr().map_err(|source| BindError::Socket { address, source })?;
+        let (sender, sessions) = mpsc::channel(SESSIONS_WAITING_MAX);
+        let task = tokio::spawn(Greeter { endpoint: self.clone(), sessions: sender }.run());
+        Ok(QuicListener { endpoint: self.clone(), address: canonical(address), sessions, task })
+    }
+
+    /// A way to connect from this socket.
+    pub fn connector(&self) -> QuicConnector {
+        QuicConnector { endpoint: self.clone() }
+    }
+
+    /// Where the socket is bound.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr().map(canonical)
+    }
+
+    /// What the kernel granted of the socket buffers; a shortfall was logged when the endpoint was bound.
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.buffers
+    }
+
+    /// Ends all sessions and takes no new ones. Asks only; see [`QuicEndpoint::drained`].
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.endpoint.close(VarInt::from_u32(code.number()), bounded_reason(reason).as_bytes());
+    }
+
+    /// Waits until every peer had its chance to hear of the end.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub async fn drained(&self) {
+        self.endpoint.wait_idle().await;
+    }
+
+    fn server_config(&self, peer: IpAddr) -> ServerConfig {
+        let mut config = ServerConfig::with_crypto(self.server_crypto.clone());
+        // A peer whose address changes connects again; nothing here roams.
+        config.migration(false).transport_config(self.settings.transport(peer));
+        config
+    }
+
+    fn client_config(&self, peer: IpAddr) -> ClientConfig {
+        let mut config = ClientConfig::new(self.client_crypto.clone());
+        config.transport_config(self.settings.transport(peer));
+        config
+    }
+}
+
+impl fmt::Debug for QuicEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicEndpoint").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Takes sessions over QUIC. Dropping it takes no further ones.
+#[derive(Debug)]
+pub struct QuicListener {
+    endpoint: QuicEndpoint,
+    address: SocketAddr,
+    sessions: mpsc::Receiver<Arc<dyn Session>>,
+    task: JoinHandle<()>,
+}
+
+#[async_trait]
+impl Listener for QuicListener {
+    async fn accept(&mut self) -> Result<Arc<dyn Session>, ListenerClosed> {
+        self.sessions.recv().await.ok_or(ListenerClosed)
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn close(&mut self) {
+        self.endpoint.endpoint.set_server_config(None);
+        self.task.abort();
+        self.sessions.close();
+    }
+}
+
+impl Drop for QuicListener {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The task of a listener: handshakes run side by side, so that a slow peer holds up nobody.
+struct Greeter {
+    endpoint: QuicEndpoint,
+    sessions: mpsc::Sender<Arc<dyn Session>>,
+}
+
+impl Greeter {
+    async fn run(self) {
+        let mut handshakes = JoinSet::new();
+        loop {
+            tokio::select! {
+                incoming = self.endpoint.endpoint.accept() => match incoming {
+                    Some(incoming) if handshakes.len() >= HANDSHAKES_MAX => incoming.refuse(),
+                    Some(incoming) => {
+                        let config = Arc::new(self.endpoint.server_config(canonical(incoming.remote_address()).ip()));
+                        handshakes.spawn(greet(incoming, config, self.sessions.clone()));
+                    }
+                    None => return,
+                },
+                Some(_) = handshakes.join_next() => {}
+            }
+        }
+    }
+}
+
+/// Completes one handshake and hands the session over.
+async fn greet(incoming: Incoming, config: Arc<ServerConfig>, sessions: mpsc::Sender<Arc<dyn Session>>) {
+    let address = canonical(incoming.remote_address());
+    match shake_hands(incoming, config).await {
+        // The listener may have gone meanwhile; then the session goes too.
+        Ok(session) => drop(sessions.send(Arc::new(session)).await),
+        Err(error) => tracing::warn!(%address, %error, "refused a session"),
+    }
+}
+
+async fn shake_hands(incoming: Incoming, config: Arc<ServerConfig>) -> Result<QuicSession, SessionError> {
+    let connecting = incoming.accept_with(config).map_err(|error| session_error(&error))?;
+    let connection = tokio::time::timeout(HANDSHAKE_WAIT, connecting).await.map_err(|_| SessionError::Silent)?;
+    QuicSession::new(connection.map_err(|error| session_error(&error))?)
+}
+
+/// Opens sessions over QUIC. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct QuicConnector {
+    endpoint: QuicEndpoint,
+}
+
+#[async_trait]
+impl Connector for QuicConnector {
+    async fn connect(&self, address: SocketAddr) -> Result<Arc<dyn Session>, ConnectError> {
+        let failed = |source| ConnectError::Failed { address, source };
+        let config = self.endpoint.client_config(address.ip().to_canonical());
+        let connecting = self.endpoint.endpoint.connect_with(config, address, SERVER_NAME);
+        let connecting = connecting.map_err(|error| impossible(address, &error))?;
+        let connection = tokio::time::timeout(HANDSHAKE_WAIT, connecting).await;
+        let connection = connection.map_err(|_| failed(SessionError::Silent))?;
+        let connection = connection.map_err(|error| failed(session_error(&error)))?;
+        Ok(Arc::new(QuicSession::new(connection).map_err(failed)?))
+    }
+}
+
+fn impossible(address: SocketAddr, error: &QuinnConnectError) -> ConnectError {
+    ConnectError::Impossible { address, reason: error.to_string() }
+}

@@ -1,0 +1,262 @@
+//! Questions and answers over one long-lived lane: many at once, each with a deadline, told apart by a correlation.
+//!
+//! A call that was not answered is *unknown*, never failed: it may have happened. This file knows messages as a whole
+//! and none in particular.
+
+mod room;
+mod tasks;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kennel_protocol::frame::FrameError;
+use kennel_protocol::wire::codec::WireDecodeError;
+use kennel_protocol::wire::{Message, WireError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::close::Advice;
+use crate::frames::{FrameReadError, FrameWriteError};
+use crate::session::{LaneStream, Opener};
+
+use room::Room;
+use tasks::{Outgoing, Pending, PendingCall, ReaderTask, Received};
+
+/// Bytes of frames that wait for the transport: below its send window, so that nobody overtakes whoever waits there.
+const OUTGOING_BYTES_MAX: u32 = 2 * 1024 * 1024;
+
+/// Frames that wait for the transport.
+const OUTGOING_MAX: usize = 1024;
+
+/// Bytes of incoming messages that wait for [`Inbound::next`]. One message may be larger on its own.
+const INBOUND_BYTES_MAX: u32 = 8 * 1024 * 1024;
+
+/// Incoming messages that wait for [`Inbound::next`].
+const INBOUND_MAX: usize = 256;
+
+/// Pairs a question with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Correlation(u64);
+
+impl Correlation {
+    /// Of a message that is no question and no answer.
+    pub const NONE: Self = Self(0);
+
+    /// Whether the sender waits for an answer.
+    pub fn expects_answer(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+impl fmt::Display for Correlation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The asking side of a lane, and the answering one: both ends of a lane may call. Clones share the lane; when the last is
+/// gone, the lane's sending direction finishes.
+///
+/// Must be made inside a tokio runtime: two tasks move the frames.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    outgoing: mpsc::Sender<Outgoing>,
+    room: Room,
+    pending: Pending,
+    /// The side that opened the lane asks with odd numbers, the other with even ones: they never meet.
+    next_correlation: AtomicU64,
+    /// Ends with the last of this and [`Inbound`].
+    _reader: Arc<ReaderTask>,
+}
+
+/// What the peer sends unasked: questions, and messages that expect no answer.
+///
+/// It must be drained: while it is full, answers to calls wait behind it. Drop it where nothing is expected; what comes
+/// then is dropped and logged.
+#[derive(Debug)]
+pub struct Inbound {
+    received: mpsc::Receiver<Received>,
+    pending: Pending,
+    _reader: Arc<ReaderTask>,
+}
+
+/// A message that came unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// For [`Caller::reply`].
+    pub correlation: Correlation,
+    /// What it says.
+    pub message: Message,
+}
+
+impl Caller {
+    /// Takes a lane over.
+    pub fn new(lane: LaneStream) -> (Self, Inbound) {
+        let (first, parity) = match lane.opener {
+            Opener::Here => (1, 1),
+            Opener::Peer => (2, 0),
+        };
+        let pending = Pending::new(parity);
+        let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
+        let (inbound, received) = mpsc::channel(INBOUND_MAX);
+        tokio::spawn(tasks::write(lane.sink, queue, pending.clone()));
+        let reader = tasks::read(lane.source, inbound, Room::new(INBOUND_BYTES_MAX), pending.clone());
+        let reader = Arc::new(ReaderTask::spawn(reader));
+        let shared = Shared {
+            outgoing,
+            room: Room::new(OUTGOING_BYTES_MAX),
+            pending: pending.clone(),
+            next_correlation: AtomicU64::new(first),
+            _reader: reader.clone(),
+        };
+        (Self { shared: Arc::new(shared) }, Inbound { received, pending, _reader: reader })
+    }
+
+    /// Asks, and waits for the answer until `deadline`.
+    ///
+    /// # Cancel safety
+    /// Safe for the lane. Whether the call happened is unknown once it was polled.
+    pub async fn call(&self, message: Message, deadline: Instant) -> Result<Message, CallError> {
+        let correlation = Correlation(self.shared.next_correlation.fetch_add(2, Ordering::Relaxed));
+        let (answer, call) = self.shared.pending.begin(correlation).map_err(CallError::LaneOver)?;
+        let queued = timeout_at(deadline, self.queue(&message, correlation)).await;
+        queued.unwrap_or(Err(CallError::QueueFull))?;
+        drop(message);
+        let answer = timeout_at(deadline, answer).await;
+        self.resolve(answer, call)
+    }
+
+    /// Sends a message that expects no answer. Waits while too much is queued. The end of the wait means queued, not
+    /// arrived.
+    ///
+    /// # Cancel safety
+    /// Safe: if it does not end, nothing was queued.
+    pub async fn send(&self, message: Message) -> Result<(), CallError> {
+        self.queue(&message, Correlation::NONE).await
+    }
+
+    /// Answers a question that came through [`Inbound::next`]. Waits as [`Caller::send`] does.
+    ///
+    /// # Cancel safety
+    /// Safe: if it does not end, nothing was queued.
+    pub async fn reply(&self, to: Correlation, message: Message) -> Result<(), CallError> {
+        self.queue(&message, to).await
+    }
+
+    /// Why the lane is over, if it is.
+    pub fn over(&self) -> Option<LaneOver> {
+        self.shared.pending.over()
+    }
+
+    async fn queue(&self, message: &Message, correlation: Correlation) -> Result<(), CallError> {
+        let frame = message.encode(correlation.0);
+        frame.check_limits().map_err(CallError::TooLarge)?;
+        let room = self.shared.room.take(frame.len()).await;
+        let queued = self.shared.outgoing.send(Outgoing { frame, room }).await;
+        // The writer has gone, and says why before it goes.
+        queued.map_err(|_| CallError::LaneOver(self.over().unwrap_or(LaneOver::FinishedByPeer)))
+    }
+
+    fn resolve(
+        &self,
+        answer: Result<Result<Message, oneshot::error::RecvError>, tokio::time::error::Elapsed>,
+        call: PendingCall,
+    ) -> Result<Message, CallError> {
+        drop(call);
+        match answer {
+            Ok(Ok(Message::Error(error))) => Err(CallError::Refused(error)),
+            Ok(Ok(message)) => Ok(message),
+            Ok(Err(_)) => Err(CallError::Broken(self.over().unwrap_or(LaneOver::FinishedByPeer))),
+            Err(_) => Err(CallError::Unanswered),
+        }
+    }
+}
+
+impl Inbound {
+    /// The next message, in the order of sending.
+    ///
+    /// # Cancel safety
+    /// Safe: no message is lost.
+    pub async fn next(&mut self) -> Result<Incoming, LaneOver> {
+        match self.received.recv().await {
+            Some(received) => Ok(received.incoming),
+            None => Err(self.pending.over().unwrap_or(LaneOver::FinishedByPeer)),
+        }
+    }
+}
+
+/// Why a call brought no answer, or a message was not queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Not sent: the queue had no room until the deadline. Wait.
+    #[error("the queue was full until the deadline; nothing was sent")]
+    QueueFull,
+    /// Not sent: the peer would refuse it. Fix: ask for less at once.
+    #[error("the message is too large; nothing was sent")]
+    TooLarge(#[source] FrameError),
+    /// Not sent: the lane is over. Retry on a new one.
+    #[error("the lane is over; nothing was sent")]
+    LaneOver(#[source] LaneOver),
+    /// Unknown: it may have happened, or may still.
+    #[error("no answer before the deadline; it may have happened")]
+    Unanswered,
+    /// Unknown: it may have happened.
+    #[error("the lane broke before the answer; it may have happened")]
+    Broken(#[source] LaneOver),
+    /// The peer answered with an error; its code says what to do.
+    #[error("the peer answered {:?}: {}", .0.code, .0.message)]
+    Refused(WireError),
+}
+
+impl CallError {
+    /// Whether the call may have happened all the same.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unanswered | Self::Broken(_))
+    }
+
+    /// What to do about it. For what is unknown this holds only if doing it twice does no harm.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::QueueFull => Advice::Wait,
+            Self::TooLarge(_) => Advice::Fix,
+            Self::LaneOver(over) | Self::Broken(over) => over.advice(),
+            Self::Unanswered => Advice::Retry,
+            Self::Refused(error) => error.code.into(),
+        }
+    }
+}
+
+/// Why a lane carries no more messages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaneOver {
+    /// The peer finished its direction. Retry on a new lane.
+    #[error("the peer finished the lane")]
+    FinishedByPeer,
+    /// Nothing more can be read.
+    #[error("the lane cannot be read any more")]
+    Read(#[source] FrameReadError),
+    /// Nothing more can be written.
+    #[error("the lane cannot be written any more")]
+    Write(#[source] FrameWriteError),
+    /// The peer sent what is not a message; it was told so. Fix: the peer.
+    #[error("the peer sent a frame that is no message")]
+    Undecodable(#[source] WireDecodeError),
+}
+
+impl LaneOver {
+    /// What to do about it.
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::FinishedByPeer => Advice::Retry,
+            Self::Read(error) => error.advice(),
+            Self::Write(error) => error.advice(),
+            Self::Undecodable(_) => Advice::Fix,
+        }
+    }
+}
