@@ -46,14 +46,7 @@ impl DiskFile {
             let flags = i32::try_from(flags.bits()).expect("open flags are small");
             OpenOptions::new().read(true).write(true).create(create).truncate(false).custom_flags(flags).open(path)
         };
-        let (file, mode) = match open(OFlags::DIRECT) {
-            Ok(file) if takes_direct_reads(&file) => (file, IoMode::Direct),
-            Ok(_) => (open(OFlags::empty()).map_err(JournalError::io(path, "open the file"))?, IoMode::Buffered),
-            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                (open(OFlags::empty()).map_err(JournalError::io(path, "open the file"))?, IoMode::Buffered)
-            }
-            Err(error) => return Err(JournalError::io(path, "open the file")(error)),
-        };
+        let (file, mode) = direct_or_buffered(open).map_err(JournalError::io(path, "open the file"))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(JournalError::InUse { path: path.to_owned() }),
@@ -76,6 +69,15 @@ impl DiskFile {
     }
 }
 
+/// `open`s with `O_DIRECT`, and without it where the file system refuses the flag or the I/O.
+fn direct_or_buffered(open: impl Fn(OFlags) -> io::Result<File>) -> io::Result<(File, IoMode)> {
+    match open(OFlags::DIRECT) {
+        Ok(file) if takes_direct_reads(&file) => Ok((file, IoMode::Direct)),
+        Err(error) if error.raw_os_error() != Some(Errno::INVAL.raw_os_error()) => Err(error),
+        _ => Ok((open(OFlags::empty())?, IoMode::Buffered)),
+    }
+}
+
 /// Some file systems accept the flag and refuse the I/O. The end of an empty file is an answer too.
 fn takes_direct_reads(file: &File) -> bool {
     let mut buffer = AlignedBuffer::new(BLOCK);
@@ -93,5 +95,32 @@ impl BlockFile for DiskFile {
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_o_direct_is_reached_through_the_page_cache() {
+        let refuses = |flags: OFlags| {
+            if flags.contains(OFlags::DIRECT) { Err(Errno::INVAL.into()) } else { tempfile::tempfile() }
+        };
+        let (file, mode) = direct_or_buffered(refuses).expect("the second try works");
+        assert_eq!(mode, IoMode::Buffered);
+        let file = DiskFile { file, mode, is_device: false };
+        file.preallocate(2 * BLOCK as u64).expect("there is room");
+        file.write_all_at(&[7; BLOCK], BLOCK as u64).expect("the disk works");
+        file.sync().expect("the disk works");
+        let mut read = [0; BLOCK];
+        file.read_exact_at(&mut read, BLOCK as u64).expect("the disk works");
+        assert_eq!((read, file.size().expect("a size")), ([7; BLOCK], 2 * BLOCK as u64));
+    }
+
+    #[test]
+    fn another_error_is_not_taken_for_a_missing_feature() {
+        let denied = |_| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert_eq!(direct_or_buffered(denied).expect_err("denied").kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -28,6 +28,11 @@ mod shared;
 mod space;
 mod write;
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use kennel_protocol::ids::JournalId;
