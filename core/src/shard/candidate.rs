@@ -1,0 +1,197 @@
+//! Before a claim: is the past reachable, and does nobody hear the owner? (PROTOCOL R1)
+//!
+//! Find the newest claim, find the newest epoch that opened, then ask. Nothing here binds anybody.
+
+use std::collections::BTreeMap;
+
+use kennel_protocol::ids::{Epoch, JournalId, NodeId, Slot};
+use kennel_protocol::object::{Claim, Copyset, SlotObject};
+use kennel_protocol::wire::{Ask, AskAnswer, ShardMessage};
+
+use super::ground::Ground;
+use super::io::{BucketId, BucketRequest, BucketResult, Effects, Note, Then};
+use crate::time::Instant;
+
+#[derive(Debug)]
+enum Phase {
+    /// Reads claims upward.
+    Finding(BucketId),
+    /// Reads slot 0 of epochs downward until one is open.
+    Opened { at: Epoch, id: BucketId },
+    /// Reads the claim of the newest open epoch.
+    Claim(BucketId),
+    /// Asks the nodes.
+    Asking { open: Option<Claim>, wanted: Copyset, answers: BTreeMap<NodeId, AskAnswer> },
+}
+
+/// Where an attempt stands.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    phase: Phase,
+    /// Failed attempts before this one.
+    pub(crate) failures: u32,
+    round: u64,
+    deadline: Instant,
+    /// Set if this node owns the newest epoch and wants another copy set (PROTOCOL R6).
+    renews: bool,
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// Goes on.
+    Continues,
+    /// Comes to nothing now.
+    Fails,
+    /// The past is reachable and nobody hears the owner: claim with this copy set.
+    Claims(Copyset),
+}
+
+impl Candidate {
+    pub(crate) fn start(ground: &mut Ground, failures: u32, renews: bool, effects: &mut Effects) -> Self {
+        let above = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
+        let id = ground.request(BucketRequest::FindClaim { above }, effects);
+        let deadline = ground.now + ground.config.timing.open_timeout;
+        Self { phase: Phase::Finding(id), failures, round: 0, deadline, renews }
+    }
+
+    pub(crate) fn on_bucket(
+        &mut self,
+        ground: &mut Ground,
+        id: BucketId,
+        result: BucketResult,
+        effects: &mut Effects,
+    ) -> Attempt {
+        match (&self.phase, result) {
+            (Phase::Finding(awaited), BucketResult::Claim(found)) if *awaited == id => {
+                if let Some(claim) = found {
+                    let known = ground.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch);
+                    let newer = claim.epoch > known;
+                    ground.learn(claim);
+                    if newer && known > Epoch(0) {
+                        // Somebody was quicker: it gets the time to show itself.
+                        return Attempt::Fails;
+                    }
+                }
+                let newest = ground.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch);
+                self.look_for_open(ground, newest, effects)
+            }
+            (Phase::Opened { at, id: awaited }, BucketResult::Slot(found)) if *awaited == id => {
+                match found.as_deref() {
+                    Some(SlotObject::Open(_) | SlotObject::Log(_)) => {
+                        let read = ground.request(BucketRequest::ReadClaim { epoch: *at }, effects);
+                        self.phase = Phase::Claim(read);
+                        Attempt::Continues
+                    }
+                    Some(SlotObject::Seal(_)) | None => {
+                        let below = Epoch(at.0 - 1);
+                        self.look_for_open(ground, below, effects)
+                    }
+                }
+            }
+            (Phase::Claim(awaited), BucketResult::Claim(Some(claim))) if *awaited == id => {
+                self.ask(ground, Some(claim), effects)
+            }
+            (Phase::Finding(awaited) | Phase::Opened { id: awaited, .. } | Phase::Claim(awaited), _)
+                if *awaited == id =>
+            {
+                Attempt::Fails
+            }
+            _ => Attempt::Continues,
+        }
+    }
+
+    fn look_for_open(&mut self, ground: &mut Ground, at: Epoch, effects: &mut Effects) -> Attempt {
+        if at == Epoch(0) {
+            return self.ask(ground, None, effects);
+        }
+        let id = ground.request(BucketRequest::ReadSlot { epoch: at, slot: Slot(0) }, effects);
+        self.phase = Phase::Opened { at, id };
+        Attempt::Continues
+    }
+
+    fn ask(&mut self, ground: &mut Ground, open: Option<Claim>, effects: &mut Effects) -> Attempt {
+        let keep = ground.newest.as_ref().map(|claim| claim.copyset.copies.clone()).unwrap_or_default();
+        let wanted = Copyset::majority(ground.copies_wanted(&keep));
+        self.phase = Phase::Asking { open, wanted, answers: BTreeMap::new() };
+        self.round += 1;
+        self.send_asks(ground, effects);
+        self.weigh(ground, effects)
+    }
+
+    fn send_asks(&self, ground: &Ground, effects: &mut Effects) {
+        let Phase::Asking { open, wanted, .. } = &self.phase else { return };
+        let ask = Ask { stamp: ground.stamp(ground.newest_epoch().next()), round: self.round };
+        let past = open.iter().flat_map(|claim| claim.copyset.copies.iter());
+        let mut nodes: Vec<NodeId> = past
+            .chain(&wanted.copies)
+            .map(|(journal, node)| ground.placement.holder(*journal).unwrap_or(*node))
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes.into_iter().filter(|node| *node != ground.config.node) {
+            effects.send(node, ShardMessage::Ask(ask));
+        }
+    }
+
+    pub(crate) fn on_answer(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        answer: AskAnswer,
+        effects: &mut Effects,
+    ) -> Attempt {
+        let Phase::Asking { answers, .. } = &mut self.phase else { return Attempt::Continues };
+        if answer.round != self.round || answer.stamp.process != ground.config.process {
+            return Attempt::Continues;
+        }
+        answers.insert(from, answer);
+        self.weigh(ground, effects)
+    }
+
+    /// Whether the answers allow a claim (PROTOCOL R1).
+    fn weigh(&self, ground: &Ground, effects: &mut Effects) -> Attempt {
+        let Phase::Asking { open, wanted, answers } = &self.phase else { return Attempt::Continues };
+        let known = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
+        let heard_by_me = !self.renews && ground.hears_owner(ground.config.node);
+        let newer = answers.values().any(|answer| answer.newest > known.max(ground.fence()));
+        let heard = !self.renews && answers.values().any(|answer| answer.hears_owner && answer.newest >= known);
+        if heard_by_me || newer || heard {
+            return Attempt::Fails;
+        }
+        let answered = |copyset: &Copyset| {
+            let speaks = |journal: &JournalId| {
+                *journal == ground.config.journal || answers.values().any(|answer| answer.journal == *journal)
+            };
+            copyset.copies.iter().filter(|(journal, _)| speaks(journal)).count()
+        };
+        if let Some(open) = open.as_ref().filter(|_| !ground.force && !self.renews) {
+            let (answered, needed) = (answered(&open.copyset), open.copyset.seals_needed());
+            if answered < needed {
+                if ground.now >= self.deadline {
+                    effects.then(Then::Note(Note::PastUnreachable { epoch: open.epoch, answered, needed }));
+                    return Attempt::Fails;
+                }
+                return Attempt::Continues;
+            }
+        }
+        if answered(wanted) >= usize::from(wanted.quorum) {
+            return Attempt::Claims(wanted.clone());
+        }
+        if ground.now >= self.deadline { Attempt::Fails } else { Attempt::Continues }
+    }
+
+    pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Attempt {
+        if ground.now < self.deadline {
+            return Attempt::Continues;
+        }
+        match self.phase {
+            Phase::Asking { .. } => self.weigh(ground, effects),
+            Phase::Finding(_) | Phase::Opened { .. } | Phase::Claim(_) => Attempt::Fails,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.deadline
+    }
+}

@@ -1,0 +1,497 @@
+//! Takes a shard over: claim, seal the logs, seal the journals, gather, adopt, open (PROTOCOL R8-R11, R18, R22).
+//!
+//! Every step before the open record can be abandoned without harm: a newer claimant finds what this one found.
+
+use std::sync::Arc;
+
+use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
+use kennel_protocol::object::{Claim, Copyset, LogPosition, Manifest, OpenRecord, SlotObject};
+use kennel_protocol::wire::{CopyAck, Pulled, SealAnswer};
+
+use super::gather::{Gather, Gathered};
+use super::ground::Ground;
+use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
+use super::publish::{Settled, SlotCreate};
+use super::replication::{Adoption, Marks, Replication};
+use super::table::Table;
+use super::walk::{Walk, Walked};
+use crate::time::Instant;
+
+#[derive(Debug)]
+enum Phase {
+    /// Creates the claim.
+    Creating(BucketId),
+    /// Reads the claim back: was it this one?
+    ReadingBack(BucketId),
+    /// Waits before it asks the bucket again.
+    Waiting(Instant, Resume),
+    /// Reads the newest manifest before the logs are sealed.
+    Manifest(BucketId),
+    /// Seals logs, newest epoch first, down to the newest open one.
+    Walking(Box<Walk>),
+    /// Reads the claim of the epoch just sealed.
+    PastClaim(BucketId),
+    /// Reads the newest manifest again: did the log start pass a seal? (R22)
+    Confirming(BucketId),
+    /// Seals journals and gathers.
+    Gathering(Box<Gather>),
+    /// Waits until a quorum of the new set holds the gathered tail.
+    Adopting,
+    /// Creates the open record.
+    Opening(SlotCreate),
+}
+
+/// What to ask the bucket for again.
+#[derive(Debug, Clone, Copy)]
+enum Resume {
+    Create,
+    Manifest,
+    PastClaim(Epoch),
+    Confirm,
+}
+
+/// What the walk found.
+#[derive(Debug, Default)]
+struct Past {
+    manifest: Option<Arc<Manifest>>,
+    /// Logs sealed, and where.
+    sealed: Vec<LogPosition>,
+    /// Claims of epochs that never opened, newest first.
+    unopened: Vec<Claim>,
+    /// The newest open epoch.
+    open: Option<(Epoch, Lsn)>,
+    table: Table,
+}
+
+/// A take-over in progress.
+#[derive(Debug)]
+pub(crate) struct Claimant {
+    claim: Claim,
+    phase: Phase,
+    past: Past,
+    gather: Option<Box<Gather>>,
+    replication: Option<Replication>,
+    adopted: Lsn,
+    pub(crate) failures: u32,
+    deadline: Instant,
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Goes on.
+    Continues,
+    /// Another was quicker, or it took too long.
+    Fails,
+    /// A newer epoch stands.
+    Overtaken(Epoch),
+    /// No rule allows what was found.
+    Broken(String),
+    /// The open record stands.
+    Opens,
+}
+
+/// Everything an owner starts with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) claim: Claim,
+    pub(crate) replication: Replication,
+    /// The partitions at the end of the older logs.
+    pub(crate) table: Table,
+    pub(crate) adopted: Lsn,
+    pub(crate) answered: (u8, u8),
+    pub(crate) manifest: Option<Arc<Manifest>>,
+}
+
+impl Claimant {
+    pub(crate) fn start(ground: &mut Ground, copyset: Copyset, failures: u32, effects: &mut Effects) -> Self {
+        let epoch = ground.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch).next();
+        let claim = Claim {
+            shard: ground.config.shard,
+            epoch,
+            node: ground.config.node,
+            process: ground.config.process,
+            copyset,
+        };
+        let phase = Phase::Creating(ground.request(BucketRequest::CreateClaim(claim.clone()), effects));
+        let deadline = ground.now + ground.config.timing.open_timeout;
+        Self {
+            claim,
+            phase,
+            past: Past::default(),
+            gather: None,
+            replication: None,
+            adopted: Lsn(0),
+            failures,
+            deadline,
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.claim.epoch
+    }
+
+    /// Whether the claim is known to stand: from here on this node speaks as a claimant.
+    pub(crate) fn stands(&self) -> bool {
+        !matches!(self.phase, Phase::Creating(_) | Phase::ReadingBack(_) | Phase::Waiting(_, Resume::Create))
+    }
+
+    pub(crate) fn into_opening(self) -> Opening {
+        let answered = self.gather.as_ref().map_or((0, 0), |gather| gather.answered());
+        Opening {
+            claim: self.claim,
+            replication: self.replication.expect("an epoch opens only after its tail was adopted"),
+            table: self.past.table,
+            adopted: self.adopted,
+            answered,
+            manifest: self.past.manifest,
+        }
+    }
+
+    pub(crate) fn on_bucket(
+        &mut self,
+        ground: &mut Ground,
+        id: BucketId,
+        result: BucketResult,
+        effects: &mut Effects,
+    ) -> Step {
+        match &mut self.phase {
+            Phase::Creating(awaited) if *awaited == id => self.created(ground, &result, effects),
+            Phase::ReadingBack(awaited) if *awaited == id => self.read_back(ground, result, effects),
+            Phase::Manifest(awaited) if *awaited == id => match result {
+                BucketResult::Manifest(manifest) => {
+                    self.past = Past { manifest, ..Past::default() };
+                    let newest = Epoch(self.claim.epoch.0 - 1);
+                    self.walk(ground, newest, effects)
+                }
+                _ => self.wait(ground, Resume::Manifest),
+            },
+            Phase::Walking(walk) => {
+                let walked = walk.on_bucket(ground, id, result, effects);
+                // A long log takes long; only a standstill counts against it.
+                self.deadline = ground.now + ground.config.timing.open_timeout;
+                self.walked(ground, walked, effects)
+            }
+            Phase::PastClaim(awaited) if *awaited == id => match result {
+                BucketResult::Claim(Some(claim)) => self.past_claim(ground, claim, effects),
+                BucketResult::Unreachable => {
+                    let epoch = self.past.sealed.last().map_or(Epoch(0), |position| position.epoch);
+                    self.wait(ground, Resume::PastClaim(epoch))
+                }
+                _ => Step::Broken("R3: a claim below an existing one is missing".to_owned()),
+            },
+            Phase::Confirming(awaited) if *awaited == id => match result {
+                BucketResult::Manifest(manifest) => self.confirmed(ground, manifest, effects),
+                _ => self.wait(ground, Resume::Confirm),
+            },
+            Phase::Opening(create) if create.awaits(id) => match create.on_bucket(ground, result, effects) {
+                Settled::Open => Step::Continues,
+                Settled::Mine => Step::Opens,
+                Settled::Other(found) => match &*found {
+                    SlotObject::Seal(seal) => Step::Overtaken(seal.by),
+                    SlotObject::Open(_) | SlotObject::Log(_) => {
+                        Step::Broken(format!("R4: another process opened epoch {}", self.claim.epoch))
+                    }
+                },
+                Settled::Unreadable(what) => Step::Broken(what),
+            },
+            _ => Step::Continues,
+        }
+    }
+
+    fn created(&mut self, ground: &mut Ground, result: &BucketResult, effects: &mut Effects) -> Step {
+        match result {
+            BucketResult::Created(CreateOutcome::Done) => self.claimed(ground, effects),
+            BucketResult::Created(CreateOutcome::Exists | CreateOutcome::Unknown) => {
+                let request = BucketRequest::ReadClaim { epoch: self.claim.epoch };
+                self.phase = Phase::ReadingBack(ground.request(request, effects));
+                Step::Continues
+            }
+            _ => self.wait(ground, Resume::Create),
+        }
+    }
+
+    fn read_back(&mut self, ground: &mut Ground, result: BucketResult, effects: &mut Effects) -> Step {
+        match result {
+            BucketResult::Claim(Some(claim)) if claim == self.claim => self.claimed(ground, effects),
+            BucketResult::Claim(Some(claim)) => {
+                ground.learn(claim);
+                Step::Fails
+            }
+            // Nothing stands there: the same bytes again (R20).
+            _ => self.wait(ground, Resume::Create),
+        }
+    }
+
+    fn wait(&mut self, ground: &mut Ground, resume: Resume) -> Step {
+        let delay = ground.backoff(0);
+        self.phase = Phase::Waiting(ground.now + delay, resume);
+        Step::Continues
+    }
+
+    fn resume(&mut self, ground: &mut Ground, resume: Resume, effects: &mut Effects) -> Step {
+        match resume {
+            Resume::Create => {
+                let request = BucketRequest::CreateClaim(self.claim.clone());
+                self.phase = Phase::Creating(ground.request(request, effects));
+                Step::Continues
+            }
+            Resume::Manifest => self.read_manifest(ground, effects),
+            Resume::PastClaim(epoch) => self.read_past_claim(ground, epoch, effects),
+            Resume::Confirm => self.confirm(ground, effects),
+        }
+    }
+
+    /// The claim stands: promise its epoch to oneself, then read where the log starts.
+    fn claimed(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        if ground.fence() > self.claim.epoch {
+            return Step::Overtaken(ground.fence());
+        }
+        ground.learn(self.claim.clone());
+        ground.accept(&self.claim);
+        ground.holdings.seal(self.claim.epoch, effects);
+        self.read_manifest(ground, effects)
+    }
+
+    fn read_manifest(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        self.phase = Phase::Manifest(ground.request(BucketRequest::NewestManifest, effects));
+        Step::Continues
+    }
+
+    /// Seals the log of an epoch, or goes on where there is none left.
+    fn walk(&mut self, ground: &mut Ground, epoch: Epoch, effects: &mut Effects) -> Step {
+        let start = self.past.manifest.as_ref().map_or(LogPosition::START, |manifest| manifest.log_start);
+        if epoch < start.epoch {
+            // Nothing ever opened, or everything that did was collected.
+            if let Some(manifest) = &self.past.manifest {
+                self.past.table = Table::stored_at(&manifest.partitions);
+            }
+            return self.confirm(ground, effects);
+        }
+        let manifest = self.past.manifest.clone();
+        let walk = Walk::start(ground, epoch, manifest.as_deref(), effects);
+        self.phase = Phase::Walking(Box::new(walk));
+        Step::Continues
+    }
+
+    fn walked(&mut self, ground: &mut Ground, walked: Walked, effects: &mut Effects) -> Step {
+        match walked {
+            Walked::Continues => Step::Continues,
+            Walked::Overtaken(by) => Step::Overtaken(by),
+            Walked::Broken(what) => Step::Broken(what),
+            Walked::Ended(slot) => {
+                let Phase::Walking(walk) = core::mem::replace(&mut self.phase, Phase::Adopting) else {
+                    unreachable!("a walk ends only while walking");
+                };
+                let epoch = walk.epoch();
+                self.past.sealed.push(LogPosition { epoch, slot });
+                if walk.is_open() {
+                    let (table, stored) = walk.into_result();
+                    self.past.table = table;
+                    self.past.open = Some((epoch, stored));
+                }
+                self.read_past_claim(ground, epoch, effects)
+            }
+        }
+    }
+
+    fn read_past_claim(&mut self, ground: &mut Ground, epoch: Epoch, effects: &mut Effects) -> Step {
+        self.phase = Phase::PastClaim(ground.request(BucketRequest::ReadClaim { epoch }, effects));
+        Step::Continues
+    }
+
+    fn past_claim(&mut self, ground: &mut Ground, claim: Claim, effects: &mut Effects) -> Step {
+        let epoch = claim.epoch;
+        self.past.unopened.push(claim);
+        match self.past.open {
+            // The logs below the newest open epoch were sealed by its own claimant before it opened.
+            Some(_) => self.confirm(ground, effects),
+            None => self.walk(ground, Epoch(epoch.0 - 1), effects),
+        }
+    }
+
+    fn confirm(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        self.phase = Phase::Confirming(ground.request(BucketRequest::NewestManifest, effects));
+        Step::Continues
+    }
+
+    /// A seal below a log start that moved meanwhile ended nothing: all over again, from the new start (R22).
+    fn confirmed(&mut self, ground: &mut Ground, manifest: Option<Arc<Manifest>>, effects: &mut Effects) -> Step {
+        let start = manifest.as_ref().map_or(LogPosition::START, |manifest| manifest.log_start);
+        if self.past.sealed.iter().any(|seal| *seal < start) {
+            self.past = Past { manifest, ..Past::default() };
+            let newest = Epoch(self.claim.epoch.0 - 1);
+            return self.walk(ground, newest, effects);
+        }
+        let Some((_, stored)) = self.past.open else { return self.adopt(ground, effects) };
+        let claim = self.past.unopened.pop().expect("the claim of the open epoch was read last");
+        let between = core::mem::take(&mut self.past.unopened);
+        let mut gather = Box::new(Gather::start(ground, self.claim.epoch, claim, between, stored, effects));
+        let gathered = gather.advance(ground, effects);
+        self.phase = Phase::Gathering(gather);
+        self.gathered(ground, gathered, effects)
+    }
+
+    fn gathered(&mut self, ground: &mut Ground, gathered: Gathered, effects: &mut Effects) -> Step {
+        match gathered {
+            Gathered::Continues => Step::Continues,
+            Gathered::Overtaken(by) => Step::Overtaken(by),
+            Gathered::Broken(what) => Step::Broken(what),
+            Gathered::Complete => {
+                if let Phase::Gathering(gather) = core::mem::replace(&mut self.phase, Phase::Adopting) {
+                    self.gather = Some(gather);
+                }
+                self.adopt(ground, effects)
+            }
+        }
+    }
+
+    /// Makes the gathered tail the first entries of the own epoch and sends it to the new set (R10).
+    fn adopt(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        let epoch = self.claim.epoch;
+        let mut adoption = None;
+        if let Some(gather) = &self.gather {
+            let from = gather.stored();
+            for (lsn, entry) in (from.0..).map(Lsn).zip(gather.entries()) {
+                if ground.holdings.adopt(epoch, (gather.epoch(), lsn), effects).is_none() {
+                    ground.holdings.append(epoch, entry.clone(), true, effects);
+                }
+            }
+            adoption = Some(Adoption { epoch: gather.epoch(), from, count: gather.entries().len() as u64 });
+        } else {
+            ground.holdings.run_mut(epoch);
+        }
+        self.adopted = Lsn(adoption.map_or(0, |adoption| adoption.count));
+        let gather = &self.gather;
+        let held = |journal| gather.as_ref().map_or(Lsn(0)..Lsn(0), |gather| gather.held(journal));
+        self.replication = Some(Replication::new(ground, epoch, &self.claim.copyset, adoption, held));
+        self.phase = Phase::Adopting;
+        self.pump(ground, true, effects);
+        self.open_if_adopted(ground, effects)
+    }
+
+    fn pump(&mut self, ground: &Ground, announce: bool, effects: &mut Effects) {
+        let marks = Marks { committed: Lsn(0), stored: Lsn(0), open: false, released: false };
+        if let Some(replication) = &mut self.replication {
+            replication.pump(ground, marks, announce, effects);
+        }
+    }
+
+    /// R11: the open record is created only once a quorum of the new set holds the gathered tail.
+    fn open_if_adopted(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        let (Phase::Adopting, Some(replication)) = (&self.phase, &self.replication) else { return Step::Continues };
+        let epoch = self.claim.epoch;
+        let own = ground.holdings.run(epoch).map_or(Lsn(0), |run| run.durable);
+        let promised = ground.holdings.sealed_durable() >= epoch;
+        if !promised || replication.quorum_durable(own) < self.adopted {
+            return Step::Continues;
+        }
+        let put = ground.put_id();
+        let gather = self.gather.as_ref();
+        if gather.is_some_and(|gather| gather.answered().0 < u8::try_from(gather.needed(ground)).unwrap_or(u8::MAX)) {
+            self.past.table.raise_cuts();
+        }
+        let record = OpenRecord {
+            shard: self.claim.shard,
+            epoch,
+            process: self.claim.process,
+            put,
+            gathered: gather.map_or(Epoch(0), |gather| gather.epoch()),
+            adopted: self.adopted,
+            answered: gather.map_or((0, 0), |gather| gather.answered()),
+            partitions: self.past.table.states(),
+        };
+        let body = Arc::new(SlotBody::Open(record));
+        self.phase = Phase::Opening(SlotCreate::start(ground, (epoch, Slot(0)), put, body, effects));
+        Step::Continues
+    }
+
+    pub(crate) fn on_seal_answer(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        answer: SealAnswer,
+        effects: &mut Effects,
+    ) -> Step {
+        let Phase::Gathering(gather) = &mut self.phase else { return Step::Continues };
+        let gathered = gather.on_answer(ground, from, answer, effects);
+        self.gathered(ground, gathered, effects)
+    }
+
+    pub(crate) fn on_pulled(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        pulled: Pulled,
+        effects: &mut Effects,
+    ) -> Step {
+        let Phase::Gathering(gather) = &mut self.phase else { return Step::Continues };
+        let gathered = gather.on_pulled(ground, from, pulled, effects);
+        self.gathered(ground, gathered, effects)
+    }
+
+    pub(crate) fn on_copy_ack(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        ack: CopyAck,
+        effects: &mut Effects,
+    ) -> Step {
+        if let Some(newer) = ack.fenced {
+            return if newer > self.claim.epoch { Step::Overtaken(newer) } else { Step::Continues };
+        }
+        let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
+        if let Some(replication) = self.replication.as_mut().filter(|_| ack.stamp.epoch == self.claim.epoch) {
+            replication.acked(ground, from, &ack, end);
+        }
+        self.pump(ground, false, effects);
+        self.open_if_adopted(ground, effects)
+    }
+
+    pub(crate) fn on_persisted(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        if let Phase::Gathering(gather) = &mut self.phase {
+            let gathered = gather.advance(ground, effects);
+            return self.gathered(ground, gathered, effects);
+        }
+        self.open_if_adopted(ground, effects)
+    }
+
+    pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
+        if ground.now >= self.deadline && !matches!(self.phase, Phase::Opening(_)) {
+            return Step::Fails;
+        }
+        self.pump(ground, false, effects);
+        match &mut self.phase {
+            Phase::Waiting(due, resume) if *due <= ground.now => {
+                let resume = *resume;
+                self.resume(ground, resume, effects)
+            }
+            Phase::Walking(walk) => {
+                walk.on_timeout(ground, effects);
+                Step::Continues
+            }
+            Phase::Gathering(gather) => {
+                let gathered = gather.on_timeout(ground, effects);
+                self.gathered(ground, gathered, effects)
+            }
+            Phase::Opening(create) => {
+                create.on_timeout(ground, effects);
+                Step::Continues
+            }
+            _ => Step::Continues,
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Waiting(due, _) => Some(*due),
+            Phase::Walking(walk) => walk.poll_timeout(),
+            Phase::Gathering(gather) => Some(gather.poll_timeout()),
+            Phase::Opening(create) => create.poll_timeout(),
+            _ => None,
+        };
+        let deadline = (!matches!(self.phase, Phase::Opening(_))).then_some(self.deadline);
+        let pump = self.replication.as_ref().and_then(|replication| replication.poll_timeout(ground));
+        phase.into_iter().chain(deadline).chain(pump).min()
+    }
+}

@@ -1,0 +1,76 @@
+//! What a shard machine is told once, at its start.
+
+use core::time::Duration;
+
+use kennel_protocol::ids::{ClusterId, JournalId, NodeId, ProcessId, ShardId};
+
+/// Identity and policy of one shard on one node. No `Default`: every value is somebody's decision.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Whose bucket.
+    pub cluster: ClusterId,
+    /// Which shard.
+    pub shard: ShardId,
+    /// This node.
+    pub node: NodeId,
+    /// This start of this process (PROTOCOL R4).
+    pub process: ProcessId,
+    /// This node's journal (PROTOCOL R5).
+    pub journal: JournalId,
+    /// How many journals a claim names, never more than there are live nodes.
+    pub copies: u8,
+    /// With fewer copies than this an acknowledgement waits for the bucket (PROTOCOL R7).
+    pub min_copies: u8,
+    /// Policies of time.
+    pub timing: Timing,
+    /// Policies of size.
+    pub sizes: Sizes,
+}
+
+/// How long things may take. For liveness only.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// How often an owner speaks to its followers.
+    pub heartbeat: Duration,
+    /// How long silence lasts before an owner counts as gone.
+    pub owner_timeout: Duration,
+    /// How much later than the one before it the next candidate tries.
+    pub claim_stagger: Duration,
+    /// How long one round of questions, seals or pulls waits before it is sent again.
+    pub round: Duration,
+    /// How long a claimant tries to open before it gives up.
+    pub open_timeout: Duration,
+    /// First delay after a failed attempt; doubles, with jitter.
+    pub backoff_min: Duration,
+    /// Largest delay after failed attempts.
+    pub backoff_max: Duration,
+    /// How long the oldest unpublished entry waits for company in its object.
+    pub flush_interval: Duration,
+    /// The same where there is little to publish.
+    pub flush_interval_idle: Duration,
+    /// How long a better placement must have stood before an owner hands over or changes its copy set.
+    pub move_after: Duration,
+}
+
+/// How large things may get.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// An object is closed at this many bytes.
+    pub object_bytes_max: u64,
+    /// Below this many bytes an object waits for `flush_interval_idle`.
+    pub object_bytes_idle: u64,
+    /// An object is closed at this many entries.
+    pub object_entries_max: usize,
+    /// How many uploads fly at once.
+    pub uploads_max: usize,
+    /// Past this many bytes that wait for the bucket, ships are refused (DESIGN 2.7).
+    pub unstored_bytes_max: u64,
+    /// Most bytes of bodies in one `Copy` or `Pulled`.
+    pub copy_bytes_max: u64,
+    /// Most entries in one `Copy` or `Pulled`.
+    pub copy_entries_max: usize,
+    /// Most bytes on the way to one follower.
+    pub copy_window_bytes: u64,
+    /// How many slots a claimant reads ahead.
+    pub walk_window: u64,
+}

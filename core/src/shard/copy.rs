@@ -1,0 +1,195 @@
+//! What a journal of the shard does for others: answers questions, promises, gives back, and follows an owner.
+//!
+//! A follower appends in the owner's order without holes (PROTOCOL R12). It takes copies only under a claim that it
+//! has read itself and that names its journal (R5).
+
+use kennel_protocol::ids::{Lsn, NodeId};
+use kennel_protocol::object::Claim;
+use kennel_protocol::wire::{
+    Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
+};
+
+use super::ground::{Accepted, Ground};
+use super::io::{BucketRequest, Effects, Then};
+
+/// What a copy frame calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CopyVerdict {
+    /// Of an older epoch: refused.
+    Fenced,
+    /// Its claim was not read yet; the owner will send again.
+    Unverified,
+    /// Of the epoch that is followed.
+    Followed,
+    /// Same epoch, other process: no rule allows it (PROTOCOL R4).
+    Impostor,
+}
+
+impl Ground {
+    /// Says what this node knows; binds nobody (PROTOCOL R1). `owns` is set if this node itself claims or owns.
+    pub(crate) fn answer_ask(&self, from: NodeId, ask: Ask, owns: bool, effects: &mut Effects) {
+        let answer = AskAnswer {
+            stamp: ask.stamp,
+            round: ask.round,
+            journal: self.config.journal,
+            newest: self.newest_epoch(),
+            hears_owner: owns || self.hears_owner(from),
+        };
+        effects.send(from, ShardMessage::AskAnswer(answer));
+    }
+
+    /// Promises to a claimant, durably, and says what is held (PROTOCOL R9). The caller checked the fence.
+    pub(crate) fn promise(&mut self, from: NodeId, seal: Seal, effects: &mut Effects) {
+        self.hear(seal.stamp.epoch, from, false);
+        self.holdings.seal(seal.stamp.epoch, effects);
+        let (held_from, held_end) =
+            self.holdings.run(seal.gather).map_or((Lsn(0), Lsn(0)), |run| (run.from(), run.end()));
+        let answer = SealAnswer {
+            stamp: seal.stamp,
+            journal: self.config.journal,
+            gather: seal.gather,
+            from: held_from,
+            end: held_end,
+            fenced: None,
+        };
+        effects.send(from, ShardMessage::SealAnswer(answer));
+    }
+
+    /// Refuses a claimant that a newer epoch has overtaken.
+    pub(crate) fn refuse_seal(&self, from: NodeId, seal: Seal, effects: &mut Effects) {
+        let answer = SealAnswer {
+            stamp: seal.stamp,
+            journal: self.config.journal,
+            gather: seal.gather,
+            from: Lsn(0),
+            end: Lsn(0),
+            fenced: Some(self.fence()),
+        };
+        effects.send(from, ShardMessage::SealAnswer(answer));
+    }
+
+    /// Gives entries of a gathered epoch to the claimant that sealed this journal.
+    pub(crate) fn give_back(&self, from: NodeId, pull: Pull, effects: &mut Effects) {
+        let mut entries = Vec::new();
+        if let Some(run) = self.holdings.run(pull.gather).filter(|run| run.from() <= pull.from) {
+            let mut bytes = 0;
+            for numbered in run.numbered(pull.from, pull.end) {
+                bytes += numbered.entry.body.len() as u64;
+                let full =
+                    bytes > self.config.sizes.copy_bytes_max || entries.len() >= self.config.sizes.copy_entries_max;
+                if full && !entries.is_empty() {
+                    break;
+                }
+                entries.push(numbered);
+            }
+        }
+        effects.send(from, ShardMessage::Pulled(Pulled { stamp: pull.stamp, gather: pull.gather, entries }));
+    }
+
+    /// Decides what a copy frame is.
+    pub(crate) fn judge_copy(&self, stamp: ShardStamp) -> CopyVerdict {
+        if stamp.epoch < self.fence() {
+            return CopyVerdict::Fenced;
+        }
+        match self.accepted {
+            Some(accepted) if accepted.epoch == stamp.epoch && accepted.process == stamp.process => {
+                CopyVerdict::Followed
+            }
+            Some(accepted) if accepted.epoch == stamp.epoch => CopyVerdict::Impostor,
+            _ => CopyVerdict::Unverified,
+        }
+    }
+
+    /// Reads the claim of an epoch that somebody sends copies under.
+    pub(crate) fn verify(&mut self, stamp: ShardStamp, effects: &mut Effects) {
+        let asked = self.verifying.is_some_and(|(_, epoch)| epoch >= stamp.epoch);
+        if !asked && self.not_named < stamp.epoch {
+            let id = self.request(BucketRequest::ReadClaim { epoch: stamp.epoch }, effects);
+            self.verifying = Some((id, stamp.epoch));
+        }
+    }
+
+    /// Accepts a claim that was read, if it names this journal and nothing newer was promised.
+    pub(crate) fn accept(&mut self, claim: &Claim) {
+        self.learn(claim.clone());
+        if !claim.copyset.names(self.config.journal) {
+            self.not_named = self.not_named.max(claim.epoch);
+        } else if claim.epoch >= self.fence() {
+            self.accepted = Some(Accepted { epoch: claim.epoch, process: claim.process, node: claim.node });
+        }
+    }
+
+    /// Follows: appends what continues the run, takes the marks, answers once durable.
+    pub(crate) fn follow(&mut self, from: NodeId, copy: Copy, effects: &mut Effects) {
+        let epoch = copy.stamp.epoch;
+        self.hear(epoch, from, copy.released);
+        self.holdings.stored(epoch, copy.stored, effects);
+        let adoption_missed = self.take_entries(copy.stamp, copy.entries, effects);
+        if copy.open {
+            // After the entries: they may adopt from what this forgets.
+            self.holdings.covered(epoch, effects);
+        }
+        self.follow_commit(copy.stamp, copy.committed, effects);
+        let run = self.holdings.run_mut(epoch);
+        let durable = if effects.persist.is_empty() { run.durable } else { run.end() };
+        let ack = CopyAck {
+            stamp: copy.stamp,
+            journal: self.config.journal,
+            durable,
+            expected: run.end(),
+            inline: adoption_missed,
+            fenced: None,
+        };
+        effects.send(from, ShardMessage::CopyAck(ack));
+    }
+
+    /// Appends in order; stops at a gap or at an adoption that finds nothing, and says whether it was the latter.
+    fn take_entries(&mut self, stamp: ShardStamp, entries: Vec<CopyEntry>, effects: &mut Effects) -> bool {
+        for CopyEntry { lsn, source } in entries {
+            let expected = self.holdings.run_mut(stamp.epoch).end();
+            if lsn < expected {
+                continue;
+            }
+            if lsn > expected {
+                return false;
+            }
+            let recovery = matches!(source, CopySource::Adopt { .. });
+            match source {
+                CopySource::Inline(entry) => {
+                    self.holdings.append(stamp.epoch, entry, recovery, effects);
+                }
+                CopySource::Adopt { epoch, lsn } => {
+                    if self.holdings.adopt(stamp.epoch, (epoch, lsn), effects).is_none() {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn follow_commit(&mut self, stamp: ShardStamp, committed: Lsn, effects: &mut Effects) {
+        let run = self.holdings.run_mut(stamp.epoch);
+        let end = committed.min(run.end());
+        if end > run.committed {
+            let entries = run.numbered(run.committed, end);
+            run.committed = end;
+            if !entries.is_empty() {
+                effects.then(Then::Committed { epoch: stamp.epoch, entries });
+            }
+        }
+    }
+
+    /// Tells an owner of an older epoch that it is fenced.
+    pub(crate) fn refuse_copy(&self, from: NodeId, stamp: ShardStamp, effects: &mut Effects) {
+        let ack = CopyAck {
+            stamp,
+            journal: self.config.journal,
+            durable: Lsn(0),
+            expected: Lsn(0),
+            inline: false,
+            fenced: Some(self.fence()),
+        };
+        effects.send(from, ShardMessage::CopyAck(ack));
+    }
+}

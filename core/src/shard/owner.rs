@@ -1,0 +1,486 @@
+//! Owns the shard: takes chunks, replicates, commits, publishes, says how far it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kennel_protocol::entry::{Entry, EntryHead, EntryKind, IntegritySum, MessageIdentity};
+use kennel_protocol::ids::{Epoch, Lsn, NodeId, PartitionKey, Slot};
+use kennel_protocol::object::{Claim, LogPosition, Manifest, PartitionState};
+use kennel_protocol::wire::{CopyAck, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
+
+use super::claimant::Opening;
+use super::ground::Ground;
+use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Note, RoleChange, SessionId, Then};
+use super::publish::{Published, Publisher};
+use super::replication::{Marks, Replication};
+use super::table::{Row, Table};
+use crate::time::Instant;
+
+/// Why an owner takes no more chunks, though it still finishes what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retiring {
+    /// Another copy set is wanted (PROTOCOL R6).
+    Copyset,
+    /// A better candidate is ready, or the process stops (PROTOCOL R27).
+    Handover,
+}
+
+#[derive(Debug)]
+pub(crate) struct Owner {
+    claim: Claim,
+    replication: Replication,
+    publisher: Publisher,
+    table: Table,
+    /// End of what a quorum holds: may go into objects.
+    quorum: Lsn,
+    /// End of what may be acknowledged and read.
+    committed: Lsn,
+    stored: Lsn,
+    announced: Marks,
+    retiring: Option<Retiring>,
+    /// Since when another placement would be better.
+    misplaced_since: Option<Instant>,
+    /// The epoch's first manifest, until it is known to stand.
+    manifest: Option<ManifestCreate>,
+}
+
+/// A manifest on its way to the bucket.
+#[derive(Debug)]
+struct ManifestCreate {
+    manifest: Arc<Manifest>,
+    /// The request in flight, or when to try again.
+    state: Result<BucketId, Instant>,
+}
+
+/// What an owner does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    /// Goes on.
+    Continues,
+    /// A newer epoch ended this one.
+    Fenced(Epoch),
+    /// No rule allows what was found.
+    Broken(String),
+    /// Everything is published: claim again with another copy set.
+    Renews,
+    /// Everything is published and the followers know: let another claim.
+    Released,
+}
+
+impl Owner {
+    /// The open record stands: everything adopted is committed, chunks are taken.
+    pub(crate) fn open(ground: &mut Ground, opening: Opening, effects: &mut Effects) -> Self {
+        let Opening { claim, replication, mut table, adopted, answered, manifest } = opening;
+        let epoch = claim.epoch;
+        let at_log_end = table.states();
+        for (_, entry) in ground.holdings.run_mut(epoch).range(Lsn(0), adopted) {
+            table.append(&entry.head).expect("R16: a gathered tail continues the log");
+        }
+        ground.holdings.covered(epoch, effects);
+        effects.then(Then::Role(RoleChange::Owner { epoch }));
+        effects.then(Then::Note(Note::Opened { epoch, adopted, answered }));
+        let mut owner = Self {
+            publisher: Publisher::new(epoch),
+            claim,
+            replication,
+            table,
+            quorum: Lsn(0),
+            committed: Lsn(0),
+            stored: Lsn(0),
+            announced: Marks { committed: Lsn(0), stored: Lsn(0), open: false, released: false },
+            retiring: None,
+            misplaced_since: None,
+            manifest: None,
+        };
+        owner.carry_manifest(ground, manifest.as_deref(), &at_log_end, effects);
+        owner.advance(ground, effects);
+        owner
+    }
+
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.claim.epoch
+    }
+
+    pub(crate) fn marks(&self) -> (Lsn, Lsn) {
+        (self.committed, self.stored)
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// R23: a take-over copies the newest older manifest into its own epoch. The first owner writes the first one.
+    fn carry_manifest(
+        &mut self,
+        ground: &mut Ground,
+        older: Option<&Manifest>,
+        states: &[PartitionState],
+        effects: &mut Effects,
+    ) {
+        let epoch = self.claim.epoch;
+        let manifest = match older {
+            Some(older) => Manifest { epoch, number: 0, ..older.clone() },
+            None => Manifest {
+                shard: self.claim.shard,
+                epoch,
+                number: 0,
+                log_start: LogPosition::START,
+                log_start_lsn: Lsn(0),
+                partitions: Vec::new(),
+                sum: IntegritySum::default(),
+            },
+        };
+        // Where the log starts at its very beginning, the manifest states nothing: the first open record does.
+        debug_assert!(older.is_some() || epoch > Epoch(1) || states.is_empty(), "a new shard has no partitions");
+        let manifest = Arc::new(manifest);
+        let id = ground.request(BucketRequest::CreateManifest(Arc::clone(&manifest)), effects);
+        self.manifest = Some(ManifestCreate { manifest, state: Ok(id) });
+    }
+
+    /// Takes what continues a partition; everything else gets an answer that says what to do (PROTOCOL R13-R16).
+    pub(crate) fn ship(&mut self, ground: &mut Ground, session: SessionId, ship: Ship, effects: &mut Effects) {
+        if let Some(refusal) = self.refusal(ground) {
+            effects.then(Then::Ack { session, ack: refused(ground, self.claim.epoch, refusal) });
+            return;
+        }
+        let mut answer = ShipAck {
+            shard: ground.config.shard,
+            epoch: self.claim.epoch,
+            marks: Vec::new(),
+            problems: Vec::new(),
+            refusal: None,
+        };
+        for chunk in ship.chunks {
+            self.take_chunk(ground, session, chunk, &mut answer, effects);
+        }
+        if !answer.marks.is_empty() || !answer.problems.is_empty() {
+            effects.then(Then::Ack { session, ack: answer });
+        }
+        self.pump(ground, effects);
+    }
+
+    fn refusal(&self, ground: &Ground) -> Option<ShipRefusal> {
+        let unstored = ground.holdings.run(self.claim.epoch).map_or(0, super::holdings::Run::bytes);
+        if self.retiring.is_some() {
+            Some(ShipRefusal::NotOwner)
+        } else if !ground.journal_room {
+            Some(ShipRefusal::JournalFull)
+        } else if unstored > ground.config.sizes.unstored_bytes_max {
+            Some(ShipRefusal::UploadsBehind)
+        } else {
+            None
+        }
+    }
+
+    fn take_chunk(
+        &mut self,
+        ground: &mut Ground,
+        session: SessionId,
+        chunk: ShipChunk,
+        answer: &mut ShipAck,
+        effects: &mut Effects,
+    ) {
+        let ShipChunk { mut head, body } = chunk;
+        let partition = head.partition;
+        if let Some(problem) = self.problem(ground, &head) {
+            if let ShipProblem::Diverged { .. } = problem {
+                effects.then(Then::Note(Note::Diverged(partition)));
+            }
+            answer.problems.push((partition, problem));
+            return;
+        }
+        let row = self.table.row_mut(partition);
+        row.shipped_by(session);
+        if head.end <= row.end {
+            answer.marks.push(self.table.marks(&partition));
+            return;
+        }
+        head.cut = row.cut;
+        self.table.append(&head).expect("R16: the chunk was checked to continue its partition");
+        ground.holdings.append(self.claim.epoch, Entry { head, body }, false, effects);
+    }
+
+    /// Why a chunk can be neither appended nor counted as a duplicate.
+    fn problem(&self, ground: &Ground, head: &EntryHead) -> Option<ShipProblem> {
+        if !matches!(head.kind, EntryKind::Chunk | EntryKind::Hole(_)) || head.end <= head.base {
+            return Some(ShipProblem::Corrupt);
+        }
+        let row = self.table.row(&head.partition).cloned().unwrap_or_default();
+        if head.end <= row.end {
+            let known = self.known_message(ground, head, &row);
+            return match (known, head.last) {
+                (Some(ring), Some(source)) if ring != source => Some(ShipProblem::Diverged { ring, source }),
+                _ => None,
+            };
+        }
+        if head.base != row.end {
+            return Some(ShipProblem::Expected(row.end));
+        }
+        // R15: only a mismatch is divergence; a source that no longer has the message before may not know it.
+        match (row.last, head.previous) {
+            (Some(ring), Some(source)) if ring != source => Some(ShipProblem::Diverged { ring, source }),
+            _ => None,
+        }
+    }
+
+    /// The message that the ring holds at the last offset of a duplicate, if it is still at hand.
+    fn known_message(&self, ground: &Ground, head: &EntryHead, row: &Row) -> Option<MessageIdentity> {
+        let last = head.last?;
+        if let Some(ring) = row.last.filter(|ring| ring.offset == last.offset) {
+            return Some(ring);
+        }
+        let run = ground.holdings.run(self.claim.epoch)?;
+        // A bounded look: duplicates are of the newest entries, or stored long ago.
+        let from = Lsn(run.end().0.saturating_sub(DUPLICATE_LOOK_BACK));
+        run.range(from, run.end())
+            .filter(|(_, entry)| entry.head.partition == head.partition)
+            .filter_map(|(_, entry)| entry.head.last)
+            .find(|ring| ring.offset == last.offset)
+    }
+
+    pub(crate) fn positions(
+        &mut self,
+        ground: &Ground,
+        session: SessionId,
+        correlation: u64,
+        request: &PositionsRequest,
+        effects: &mut Effects,
+    ) {
+        let answer = self.retiring.is_none().then(|| Positions {
+            shard: ground.config.shard,
+            epoch: self.claim.epoch,
+            marks: request.partitions.iter().map(|partition| self.table.marks(partition)).collect(),
+        });
+        effects.then(Then::Positions { session, correlation, answer });
+    }
+
+    pub(crate) fn on_copy_ack(
+        &mut self,
+        ground: &mut Ground,
+        from: NodeId,
+        ack: CopyAck,
+        effects: &mut Effects,
+    ) -> Tenure {
+        if let Some(newer) = ack.fenced {
+            return if newer > self.claim.epoch { Tenure::Fenced(newer) } else { Tenure::Continues };
+        }
+        let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
+        if ack.stamp.epoch == self.claim.epoch && self.replication.acked(ground, from, &ack, end) {
+            self.advance(ground, effects);
+        }
+        Tenure::Continues
+    }
+
+    pub(crate) fn on_persisted(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        self.advance(ground, effects);
+    }
+
+    /// Moves the marks as far as copies and bucket allow, and tells whom it concerns.
+    fn advance(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        let own = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), |run| run.durable);
+        let quorum = self.replication.quorum_durable(own);
+        self.quorum = self.quorum.max(quorum);
+        self.publisher.ready(ground, self.quorum);
+        let few = self.claim.copyset.copies.len() < usize::from(ground.config.min_copies);
+        // R7: with too few copies an acknowledgement waits for the bucket.
+        let committed = if few { self.quorum.min(self.stored) } else { self.quorum };
+        if committed > self.committed {
+            self.commit(ground, committed, effects);
+        }
+        self.publisher.flush(ground, self.retiring.is_some(), effects);
+        self.pump(ground, effects);
+    }
+
+    fn commit(&mut self, ground: &mut Ground, committed: Lsn, effects: &mut Effects) {
+        let run = ground.holdings.run_mut(self.claim.epoch);
+        let entries = run.numbered(self.committed, committed);
+        run.committed = committed;
+        self.committed = committed;
+        let mut touched = BTreeSet::new();
+        for numbered in &entries {
+            self.table.committed(&numbered.entry.head);
+            touched.insert(numbered.entry.head.partition);
+        }
+        effects.then(Then::Committed { epoch: self.claim.epoch, entries });
+        self.ack_shippers(ground, &touched, effects);
+    }
+
+    /// Cumulative marks to whoever ships the partitions that moved (PROTOCOL R13).
+    fn ack_shippers(&self, ground: &Ground, touched: &BTreeSet<PartitionKey>, effects: &mut Effects) {
+        let mut acks: BTreeMap<SessionId, Vec<_>> = BTreeMap::new();
+        for partition in touched {
+            let Some(row) = self.table.row(partition) else { continue };
+            for session in row.sessions() {
+                acks.entry(session).or_default().push(self.table.marks(partition));
+            }
+        }
+        for (session, marks) in acks {
+            let (shard, epoch) = (ground.config.shard, self.claim.epoch);
+            let ack = ShipAck { shard, epoch, marks, problems: Vec::new(), refusal: None };
+            effects.then(Then::Ack { session, ack });
+        }
+    }
+
+    pub(crate) fn on_bucket(
+        &mut self,
+        ground: &mut Ground,
+        id: BucketId,
+        result: BucketResult,
+        effects: &mut Effects,
+    ) -> Tenure {
+        if self.manifest.as_ref().is_some_and(|create| create.state == Ok(id)) {
+            self.on_manifest(ground, &result);
+            return Tenure::Continues;
+        }
+        match self.publisher.on_bucket(ground, id, result, effects) {
+            Published::Nothing => {}
+            Published::Sealed(by) => return Tenure::Fenced(by),
+            Published::Foreign(what) => return Tenure::Broken(what),
+            Published::Stored(slots) => self.stored(ground, slots, effects),
+        }
+        self.tenure(ground)
+    }
+
+    /// A manifest's number is this epoch's own: whatever stands there is the same bytes.
+    fn on_manifest(&mut self, ground: &mut Ground, result: &BucketResult) {
+        if matches!(result, BucketResult::Created(CreateOutcome::Done | CreateOutcome::Exists)) {
+            self.manifest = None;
+        } else if let Some(create) = &mut self.manifest {
+            create.state = Err(ground.now + ground.backoff(MANIFEST_FAILURES));
+        }
+    }
+
+    fn retry_manifest(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        let Some(create) = &mut self.manifest else { return };
+        if create.state.is_err_and(|due| due <= ground.now) {
+            let request = BucketRequest::CreateManifest(Arc::clone(&create.manifest));
+            create.state = Ok(ground.request(request, effects));
+        }
+    }
+
+    /// Slots are stored: marks move, followers and journal may forget.
+    fn stored(&mut self, ground: &mut Ground, slots: Vec<(Slot, Lsn)>, effects: &mut Effects) {
+        let epoch = self.claim.epoch;
+        let mut touched = BTreeSet::new();
+        for (slot, end) in slots {
+            assert!(end > self.stored, "R21: slots are taken in order");
+            let entries = ground.holdings.run_mut(epoch).numbered(self.stored, end);
+            self.stored = end;
+            // R7: where an acknowledgement waits for the bucket, this is what it waited for.
+            self.advance(ground, effects);
+            let mut ends = BTreeMap::new();
+            for numbered in &entries {
+                let head = &numbered.entry.head;
+                let row = self.table.stored(head);
+                ends.insert(head.partition, row.stored);
+            }
+            touched.extend(ends.keys().copied());
+            effects.then(Then::SlotStored { epoch, slot, ends: ends.into_iter().collect() });
+        }
+        assert!(self.stored <= self.committed, "stored <= committed");
+        ground.holdings.stored(epoch, self.stored, effects);
+        self.ack_shippers(ground, &touched, effects);
+        self.advance(ground, effects);
+    }
+
+    fn marks_now(&self) -> Marks {
+        Marks { committed: self.committed, stored: self.stored, open: true, released: false }
+    }
+
+    fn pump(&mut self, ground: &Ground, effects: &mut Effects) {
+        let marks = self.marks_now();
+        let announce = marks != self.announced;
+        self.announced = marks;
+        self.replication.pump(ground, marks, announce, effects);
+        while self.replication.has_more(ground) {
+            self.replication.pump(ground, marks, false, effects);
+        }
+    }
+
+    /// Whether a retiring owner is through.
+    fn tenure(&self, ground: &Ground) -> Tenure {
+        let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
+        match self.retiring {
+            // R6: resolve all uploads in flight before the next claim.
+            Some(Retiring::Copyset) if self.publisher.is_idle() => Tenure::Renews,
+            Some(Retiring::Handover) if self.publisher.is_idle() && self.stored == end => Tenure::Released,
+            _ => Tenure::Continues,
+        }
+    }
+
+    /// The last word before another claims.
+    pub(crate) fn release(&mut self, ground: &Ground, effects: &mut Effects) {
+        let marks = Marks { released: true, ..self.marks_now() };
+        self.replication.pump(ground, marks, true, effects);
+    }
+
+    /// Starts to retire where the placement has long been better elsewhere (PROTOCOL R6, R27).
+    fn review_placement(&mut self, ground: &Ground) {
+        if self.retiring.is_some() {
+            return;
+        }
+        let wanted = self.placement_wanted(ground);
+        let Some(wanted) = wanted else {
+            self.misplaced_since = None;
+            return;
+        };
+        let since = *self.misplaced_since.get_or_insert(ground.now);
+        if ground.now.since(since) >= ground.config.timing.move_after {
+            self.retiring = Some(wanted);
+        }
+    }
+
+    fn placement_wanted(&self, ground: &Ground) -> Option<Retiring> {
+        let copies = &self.claim.copyset.copies;
+        let wanted = ground.copies_wanted(copies);
+        let same = wanted.len() == copies.len() && wanted.iter().all(|copy| self.claim.copyset.names(copy.0));
+        // A smaller set is never better: a cut-off owner could otherwise claim alone and shut the others out (R1).
+        if !same && wanted.len() >= copies.len() {
+            return Some(Retiring::Copyset);
+        }
+        let first = *ground.placement.candidates.first()?;
+        let end = ground.holdings.run(self.claim.epoch)?.end();
+        let ready = first != ground.config.node && self.replication.is_caught_up(ground, first, end);
+        ready.then_some(Retiring::Handover)
+    }
+
+    pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Tenure {
+        if ground.stopping {
+            self.retiring = Some(Retiring::Handover);
+        }
+        self.review_placement(ground);
+        self.publisher.on_timeout(ground, effects);
+        self.retry_manifest(ground, effects);
+        self.advance(ground, effects);
+        self.tenure(ground)
+    }
+
+    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
+        let publish = self.publisher.poll_timeout(ground);
+        let moves = self.misplaced_since.filter(|_| self.retiring.is_none());
+        let moves = moves.map(|since| since + ground.config.timing.move_after);
+        let heartbeat = self.replication.poll_timeout(ground);
+        let alone = heartbeat.is_none().then(|| ground.now + ground.config.timing.owner_timeout);
+        let manifest = self.manifest.as_ref().and_then(|create| create.state.err());
+        publish.into_iter().chain(moves).chain(heartbeat).chain(alone).chain(manifest).min()
+    }
+}
+
+/// Manifests are in no hurry: they wait as if so many tries had failed before.
+const MANIFEST_FAILURES: u32 = 4;
+
+/// How many of the newest entries a duplicate is compared with.
+const DUPLICATE_LOOK_BACK: u64 = 256;
+
+/// The answer to a shipper where nothing was taken.
+pub(crate) fn refused(ground: &Ground, epoch: Epoch, refusal: ShipRefusal) -> ShipAck {
+    ShipAck { shard: ground.config.shard, epoch, marks: Vec::new(), problems: Vec::new(), refusal: Some(refusal) }
+}

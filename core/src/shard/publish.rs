@@ -1,0 +1,299 @@
+//! Uploads: log objects fly in parallel and are taken in slot order (PROTOCOL R18-R21).
+//!
+//! A slot whose outcome is unknown is resolved by reading it back, never by assuming: my put id, it is mine; a seal,
+//! the epoch is over; nothing, the same bytes again. No other body ever goes into it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kennel_protocol::ids::{Epoch, Lsn, PutId, Slot};
+use kennel_protocol::object::{LogHeader, SlotObject};
+
+use super::ground::Ground;
+use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
+use crate::time::Instant;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Creating(BucketId),
+    Reading(BucketId),
+    Waiting(Instant),
+    Stored,
+}
+
+/// One create-if-absent of a slot, carried through until its outcome is certain.
+#[derive(Debug)]
+pub(crate) struct SlotCreate {
+    epoch: Epoch,
+    slot: Slot,
+    put: PutId,
+    body: Arc<SlotBody>,
+    state: State,
+    failures: u32,
+}
+
+/// What is certain about a slot now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Not certain yet.
+    Open,
+    /// It holds the own bytes.
+    Mine,
+    /// It holds something else.
+    Other(Arc<SlotObject>),
+    /// It cannot be read for what it is.
+    Unreadable(String),
+}
+
+impl SlotCreate {
+    pub(crate) fn start(
+        ground: &mut Ground,
+        (epoch, slot): (Epoch, Slot),
+        put: PutId,
+        body: Arc<SlotBody>,
+        effects: &mut Effects,
+    ) -> Self {
+        let request = BucketRequest::CreateSlot { epoch, slot, body: Arc::clone(&body) };
+        let state = State::Creating(ground.request(request, effects));
+        Self { epoch, slot, put, body, state, failures: 0 }
+    }
+
+    pub(crate) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    pub(crate) fn awaits(&self, id: BucketId) -> bool {
+        matches!(self.state, State::Creating(awaited) | State::Reading(awaited) if awaited == id)
+    }
+
+    /// Takes the result of the request it awaits.
+    pub(crate) fn on_bucket(&mut self, ground: &mut Ground, result: BucketResult, effects: &mut Effects) -> Settled {
+        match (self.state, result) {
+            (State::Creating(_), BucketResult::Created(CreateOutcome::Done)) => return self.settled(),
+            (State::Creating(_), BucketResult::Created(CreateOutcome::Exists | CreateOutcome::Unknown)) => {
+                let request = BucketRequest::ReadSlot { epoch: self.epoch, slot: self.slot };
+                self.state = State::Reading(ground.request(request, effects));
+            }
+            (State::Reading(_), BucketResult::Slot(Some(found))) => {
+                return if found.put() == self.put { self.settled() } else { Settled::Other(found) };
+            }
+            (State::Reading(_), BucketResult::Unreadable(what)) => return Settled::Unreadable(what),
+            (State::Creating(_) | State::Reading(_), _) => self.wait(ground),
+            (State::Waiting(_) | State::Stored, _) => {}
+        }
+        Settled::Open
+    }
+
+    fn settled(&mut self) -> Settled {
+        self.state = State::Stored;
+        Settled::Mine
+    }
+
+    fn wait(&mut self, ground: &mut Ground) {
+        let delay = ground.backoff(self.failures);
+        self.failures += 1;
+        self.state = State::Waiting(ground.now + delay);
+    }
+
+    /// Tries again with the same bytes once the wait is over (PROTOCOL R20).
+    pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        if self.poll_timeout().is_some_and(|due| due <= ground.now) {
+            let request =
+                BucketRequest::CreateSlot { epoch: self.epoch, slot: self.slot, body: Arc::clone(&self.body) };
+            self.state = State::Creating(ground.request(request, effects));
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting(due) => Some(due),
+            State::Creating(_) | State::Reading(_) | State::Stored => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Upload {
+    create: SlotCreate,
+    end: Lsn,
+}
+
+/// What an owner learns from an upload's result.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// Nothing to act on.
+    Nothing,
+    /// The slots up to here are stored, in order.
+    Stored(Vec<(Slot, Lsn)>),
+    /// A seal stands in one of the slots: the epoch is over.
+    Sealed(Epoch),
+    /// Something that no rule allows stands in one of the slots.
+    Foreign(String),
+}
+
+/// The uploads of one epoch.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    epoch: Epoch,
+    next_slot: Slot,
+    captured: Lsn,
+    uploads: VecDeque<Upload>,
+    /// When the oldest entry that is in no object became committed.
+    waiting_since: Option<Instant>,
+    waiting_bytes: u64,
+    waiting_until: Lsn,
+    closed_at: Option<Instant>,
+}
+
+impl Publisher {
+    /// Starts after the open record in slot 0.
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            next_slot: Slot(1),
+            captured: Lsn(0),
+            uploads: VecDeque::new(),
+            waiting_since: None,
+            waiting_bytes: 0,
+            waiting_until: Lsn(0),
+            closed_at: None,
+        }
+    }
+
+    pub(crate) fn next_slot(&self) -> Slot {
+        self.next_slot
+    }
+
+    /// Whether every upload is resolved (PROTOCOL R6).
+    pub(crate) fn is_idle(&self) -> bool {
+        self.uploads.is_empty()
+    }
+
+    /// End of what is in objects, flying or stored.
+    pub(crate) fn captured(&self) -> Lsn {
+        self.captured
+    }
+
+    /// A quorum holds everything below `quorum`: it may go into an object.
+    pub(crate) fn ready(&mut self, ground: &Ground, quorum: Lsn) {
+        let Some(run) = ground.holdings.run(self.epoch) else { return };
+        if quorum > self.waiting_until {
+            self.waiting_bytes += run.bytes_between(self.waiting_until, quorum);
+            self.waiting_until = quorum;
+            self.waiting_since.get_or_insert(ground.now);
+        }
+    }
+
+    /// When the waiting entries are to be closed into an object, were a place for an upload free.
+    fn due(&self, ground: &Ground) -> Option<Instant> {
+        let since = self.waiting_since?;
+        let sizes = ground.config.sizes;
+        let entries = self.waiting_until.0 - self.captured.0;
+        if self.waiting_bytes >= sizes.object_bytes_max || entries >= sizes.object_entries_max as u64 {
+            return Some(since);
+        }
+        let timing = ground.config.timing;
+        let interval = if self.waiting_bytes < sizes.object_bytes_idle {
+            timing.flush_interval_idle
+        } else {
+            timing.flush_interval
+        };
+        Some(self.closed_at.map_or(since, |closed| closed.max(since)) + interval)
+    }
+
+    /// Closes an object over what waits, if it is time or `now` is demanded (PROTOCOL R20: committed entries only).
+    pub(crate) fn flush(&mut self, ground: &mut Ground, at_once: bool, effects: &mut Effects) {
+        while self.uploads.len() < ground.config.sizes.uploads_max {
+            let Some(due) = self.due(ground) else { return };
+            if due > ground.now && !at_once {
+                return;
+            }
+            self.close(ground, effects);
+        }
+    }
+
+    fn close(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        let put = ground.put_id();
+        let sizes = ground.config.sizes;
+        let Some(run) = ground.holdings.run(self.epoch) else { return };
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for numbered in run.numbered(self.captured, self.waiting_until) {
+            let size = numbered.entry.body.len() as u64;
+            if entries.len() >= sizes.object_entries_max || (bytes > 0 && bytes + size > sizes.object_bytes_max) {
+                break;
+            }
+            bytes += size;
+            entries.push(numbered);
+        }
+        let Some(end) = entries.last().map(|last| last.lsn.next()) else { return };
+        let header = LogHeader {
+            cluster: ground.config.cluster,
+            shard: ground.config.shard,
+            epoch: self.epoch,
+            slot: self.next_slot,
+            process: ground.config.process,
+            put,
+            lsn_from: self.captured,
+            lsn_end: end,
+        };
+        let body = Arc::new(SlotBody::Log { header, entries });
+        let create = SlotCreate::start(ground, (self.epoch, self.next_slot), put, body, effects);
+        self.uploads.push_back(Upload { create, end });
+        self.next_slot = self.next_slot.next();
+        self.captured = end;
+        self.waiting_bytes -= bytes;
+        self.closed_at = Some(ground.now);
+        self.waiting_since = (end < self.waiting_until).then_some(ground.now);
+    }
+
+    /// Takes a result, if it is of one of the uploads.
+    pub(crate) fn on_bucket(
+        &mut self,
+        ground: &mut Ground,
+        id: BucketId,
+        result: BucketResult,
+        effects: &mut Effects,
+    ) -> Published {
+        let Some(upload) = self.uploads.iter_mut().find(|upload| upload.create.awaits(id)) else {
+            return Published::Nothing;
+        };
+        match upload.create.on_bucket(ground, result, effects) {
+            Settled::Open => Published::Nothing,
+            Settled::Mine => Published::Stored(self.take_stored()),
+            Settled::Other(found) => match &*found {
+                SlotObject::Seal(seal) => Published::Sealed(seal.by),
+                SlotObject::Open(_) | SlotObject::Log(_) => Published::Foreign(format!(
+                    "slot {} of epoch {} holds put {}, which this process did not write",
+                    upload.create.slot(),
+                    self.epoch,
+                    found.put()
+                )),
+            },
+            Settled::Unreadable(what) => Published::Foreign(what),
+        }
+    }
+
+    /// Slots count as stored only with all slots below (PROTOCOL R21).
+    fn take_stored(&mut self) -> Vec<(Slot, Lsn)> {
+        let mut stored = Vec::new();
+        while self.uploads.front().is_some_and(|front| front.create.state == State::Stored) {
+            let upload = self.uploads.pop_front().expect("looked at above");
+            stored.push((upload.create.slot(), upload.end));
+        }
+        stored
+    }
+
+    pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        for upload in &mut self.uploads {
+            upload.create.on_timeout(ground, effects);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
+        let retry = self.uploads.iter().filter_map(|upload| upload.create.poll_timeout()).min();
+        let place = self.uploads.len() < ground.config.sizes.uploads_max;
+        let due = if place { self.due(ground) } else { None };
+        retry.into_iter().chain(due).min()
+    }
+}

@@ -1,0 +1,207 @@
+//! The owner's stream of entries to its followers, and what they hold of it (PROTOCOL R12).
+//!
+//! A follower's answers are cumulative, so the stream needs no bookkeeping per frame: silence makes it start again
+//! from what the follower said last.
+
+use core::ops::Range;
+
+use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId};
+use kennel_protocol::object::Copyset;
+use kennel_protocol::wire::{Copy, CopyAck, CopyEntry, CopySource};
+
+use super::ground::Ground;
+use super::holdings::Run;
+use super::io::Effects;
+use crate::time::Instant;
+
+/// Entries `0..count` of this epoch are entries `from..` of an older one: followers may adopt them (PROTOCOL R10).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Adoption {
+    pub(crate) epoch: Epoch,
+    pub(crate) from: Lsn,
+    pub(crate) count: u64,
+}
+
+/// What one follower holds and is being sent.
+#[derive(Debug)]
+struct Progress {
+    node: NodeId,
+    journal: JournalId,
+    durable: Lsn,
+    expected: Lsn,
+    sent: Lsn,
+    sent_at: Instant,
+    moved_at: Instant,
+    /// What it holds of the gathered epoch.
+    held: Range<Lsn>,
+    heard_at: Option<Instant>,
+}
+
+/// What every copy frame says besides its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) committed: Lsn,
+    pub(crate) stored: Lsn,
+    pub(crate) open: bool,
+    pub(crate) released: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Replication {
+    epoch: Epoch,
+    quorum: usize,
+    followers: Vec<Progress>,
+    adoption: Option<Adoption>,
+}
+
+impl Replication {
+    /// Starts with the followers of a copy set. `held` says what each journal holds of the gathered epoch.
+    pub(crate) fn new(
+        ground: &Ground,
+        epoch: Epoch,
+        copyset: &Copyset,
+        adoption: Option<Adoption>,
+        held: impl Fn(JournalId) -> Range<Lsn>,
+    ) -> Self {
+        let others = copyset.copies.iter().filter(|(journal, _)| *journal != ground.config.journal);
+        let followers = others
+            .map(|(journal, node)| Progress {
+                node: *node,
+                journal: *journal,
+                durable: Lsn(0),
+                expected: Lsn(0),
+                sent: Lsn(0),
+                sent_at: Instant::default(),
+                moved_at: ground.now,
+                held: held(*journal),
+                heard_at: None,
+            })
+            .collect();
+        Self { epoch, quorum: usize::from(copyset.quorum), followers, adoption }
+    }
+
+    /// End of what a quorum holds durably, the own journal with `own` included.
+    pub(crate) fn quorum_durable(&self, own: Lsn) -> Lsn {
+        let mut ends: Vec<Lsn> = self.followers.iter().map(|follower| follower.durable).collect();
+        ends.push(own);
+        ends.sort_unstable_by(|left, right| right.cmp(left));
+        ends.get(self.quorum - 1).copied().unwrap_or_default()
+    }
+
+    /// Takes a follower's answer. `false` if it is from a journal that the claim does not name (PROTOCOL R5).
+    pub(crate) fn acked(&mut self, ground: &Ground, from: NodeId, ack: &CopyAck, end: Lsn) -> bool {
+        let Some(follower) =
+            self.followers.iter_mut().find(|follower| follower.journal == ack.journal && follower.node == from)
+        else {
+            return false;
+        };
+        // R12: nobody can hold what was never written.
+        assert!(ack.durable <= end, "R12: journal {} claims {} of {end} entries", ack.journal, ack.durable);
+        follower.heard_at = Some(ground.now);
+        if ack.durable > follower.durable || ack.expected > follower.expected {
+            follower.moved_at = ground.now;
+        }
+        follower.durable = follower.durable.max(ack.durable);
+        if ack.inline {
+            follower.held = Lsn(0)..Lsn(0);
+            follower.sent = follower.sent.min(ack.expected);
+        }
+        follower.expected = ack.expected;
+        true
+    }
+
+    /// Whether a follower has everything durably and is listening.
+    pub(crate) fn is_caught_up(&self, ground: &Ground, node: NodeId, end: Lsn) -> bool {
+        self.followers.iter().any(|follower| {
+            let alive = follower.heard_at.is_some_and(|at| ground.now.since(at) < ground.config.timing.owner_timeout);
+            follower.node == node && follower.durable == end && alive
+        })
+    }
+
+    /// Sends what fits to every follower; a frame without entries where there is something to say and nothing to send.
+    pub(crate) fn pump(&mut self, ground: &Ground, marks: Marks, announce: bool, effects: &mut Effects) {
+        let Some(run) = ground.holdings.run(self.epoch) else { return };
+        for follower in &mut self.followers {
+            follower.restart_if_silent(ground, marks.stored);
+            let entries = follower.next_entries(ground, run, self.adoption);
+            let heartbeat = ground.now.since(follower.sent_at) >= ground.config.timing.heartbeat;
+            if entries.is_empty() && !announce && !heartbeat {
+                continue;
+            }
+            follower.sent_at = ground.now;
+            let stamp = ground.stamp(self.epoch);
+            let Marks { committed, stored, open, released } = marks;
+            effects.copies.push((follower.node, Copy { stamp, entries, committed, stored, open, released }));
+        }
+    }
+
+    /// Whether entries wait that a follower's window would take now.
+    pub(crate) fn has_more(&self, ground: &Ground) -> bool {
+        let Some(run) = ground.holdings.run(self.epoch) else { return false };
+        self.followers.iter().any(|follower| follower.sent < run.end() && follower.window(ground, run) > 0)
+    }
+
+    /// When the next heartbeat or resend is due.
+    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
+        self.followers.iter().map(|follower| follower.sent_at + ground.config.timing.heartbeat).min()
+    }
+}
+
+impl Progress {
+    /// Starts again from what the follower said last if what was sent brought no answer.
+    fn restart_if_silent(&mut self, ground: &Ground, stored: Lsn) {
+        self.sent = self.sent.max(stored);
+        let behind = self.expected < self.sent;
+        if behind && ground.now.since(self.moved_at) >= ground.config.timing.round {
+            self.sent = self.expected.max(stored);
+            self.moved_at = ground.now;
+        }
+    }
+
+    /// How many bytes may still be on their way.
+    fn window(&self, ground: &Ground, run: &Run) -> u64 {
+        let flying = run.bytes_between(self.expected, self.sent);
+        ground.config.sizes.copy_window_bytes.saturating_sub(flying)
+    }
+
+    fn next_entries(&mut self, ground: &Ground, run: &Run, adoption: Option<Adoption>) -> Vec<CopyEntry> {
+        if self.sent >= run.end() {
+            return Vec::new();
+        }
+        let sizes = ground.config.sizes;
+        let budget = self.window(ground, run).min(sizes.copy_bytes_max);
+        if budget == 0 {
+            return Vec::new();
+        }
+        if self.expected == self.sent {
+            // Nothing was on its way, so silence starts counting now.
+            self.moved_at = ground.now;
+        }
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (lsn, entry) in run.range(self.sent, run.end()) {
+            if entries.len() >= sizes.copy_entries_max || (bytes > 0 && bytes + entry.body.len() as u64 > budget) {
+                break;
+            }
+            let source = match self.adoptable(lsn, adoption) {
+                Some((epoch, lsn)) => CopySource::Adopt { epoch, lsn },
+                None => CopySource::Inline(entry.clone()),
+            };
+            if matches!(source, CopySource::Inline(_)) {
+                bytes += entry.body.len() as u64;
+            }
+            entries.push(CopyEntry { lsn, source });
+        }
+        if let Some(last) = entries.last() {
+            self.sent = last.lsn.next();
+        }
+        entries
+    }
+
+    /// Where the follower holds the entry already, if it said so when it was sealed.
+    fn adoptable(&self, lsn: Lsn, adoption: Option<Adoption>) -> Option<(Epoch, Lsn)> {
+        let adoption = adoption.filter(|adoption| lsn.0 < adoption.count)?;
+        let source = Lsn(adoption.from.0 + lsn.0);
+        self.held.contains(&source).then_some((adoption.epoch, source))
+    }
+}
