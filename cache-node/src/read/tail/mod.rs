@@ -1,0 +1,292 @@
+//! The tail: the newest committed batches of a shard, in memory.
+//!
+//! Only what is committed gets in, so nothing that it serves can be a dirty read. One writer, the shard's driver; any
+//! number of readers. It knows nothing of journals, copies or the bucket.
+
+mod budget;
+mod partition;
+mod waiting;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kennel_core::read::{Authority, TailRange};
+use kennel_protocol::entry::{Entry, MessageIdentity};
+use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ShardId};
+use kennel_protocol::object::slot::PartitionState;
+use kennel_protocol::wire::PartitionReport;
+
+use super::gather::Gather;
+pub use budget::TailBudget;
+use partition::{Freed, PartitionTail};
+use waiting::Waiters;
+
+/// What this node may say about a shard besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailStanding {
+    /// The newest epoch that the node takes part in or has heard of; 0 at first.
+    pub epoch: Epoch,
+    /// The part that it plays.
+    pub authority: Authority,
+    /// Whether everything gathered at the start of the epoch is here.
+    pub settled: bool,
+    /// What is here of the partition asked about.
+    pub range: Option<TailRange>,
+}
+
+/// The newest committed batches of one shard.
+#[derive(Debug)]
+pub struct Tail {
+    shard: ShardId,
+    budget: Arc<TailBudget>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    epoch: Epoch,
+    authority: Authority,
+    settled: bool,
+    partitions: HashMap<PartitionKey, PartitionTail>,
+    /// Every piece in the order of its arrival, and some that were let go meanwhile.
+    order: VecDeque<(u64, PartitionKey)>,
+    /// How many of those in `order` were let go.
+    gone: usize,
+    waiters: Waiters,
+}
+
+impl Tail {
+    /// An empty tail that plays no part yet and shares the node's budget.
+    pub fn new(shard: ShardId, budget: &Arc<TailBudget>) -> Arc<Self> {
+        let state = State {
+            epoch: Epoch(0),
+            authority: Authority::Observer,
+            settled: false,
+            partitions: HashMap::new(),
+            order: VecDeque::new(),
+            gone: 0,
+            waiters: Waiters::default(),
+        };
+        let tail = Arc::new(Self { shard, budget: Arc::clone(budget), state: Mutex::new(state) });
+        budget.join(&tail);
+        tail
+    }
+
+    /// Begins an epoch: drops everything at or above the ends that its open record states (PROTOCOL R26) and takes
+    /// the partitions as they stand there. What was gathered follows through [`Self::append`], then
+    /// [`Self::settle`].
+    pub fn begin(&self, epoch: Epoch, authority: Authority, states: &[PartitionState]) {
+        let mut state = self.lock();
+        let mut stated: HashMap<_, _> = states.iter().map(|stated| (stated.partition, stated)).collect();
+        let mut freed = Freed::default();
+        state.partitions.retain(|key, partition| {
+            let stated = stated.remove(key);
+            freed += match stated {
+                Some(stated) => partition.rewind(stated),
+                None => partition.clear(),
+            };
+            stated.is_some()
+        });
+        for (key, stated) in stated {
+            state.partitions.insert(key, PartitionTail::stated(stated));
+        }
+        (state.epoch, state.authority, state.settled) = (epoch, authority, false);
+        state.waiters.wake_all();
+        state.forget(freed.pieces);
+        self.budget.free(freed.bytes);
+    }
+
+    /// Everything gathered at the start of the epoch is committed and was appended: from now on an end that lies
+    /// below a reader's is a loss and is called one.
+    pub fn settle(&self) {
+        let mut state = self.lock();
+        state.settled = true;
+        state.waiters.wake_all();
+    }
+
+    /// Leaves the copy set, or was fenced by `epoch`: drops everything and plays no part any more.
+    pub fn retire(&self, epoch: Epoch) {
+        let mut state = self.lock();
+        let freed = state.partitions.values_mut().map(|partition| partition.clear().bytes).sum();
+        state.partitions = HashMap::new();
+        (state.order, state.gone) = (VecDeque::new(), 0);
+        (state.epoch, state.authority, state.settled) = (state.epoch.max(epoch), Authority::Observer, false);
+        state.waiters.wake_all();
+        self.budget.free(freed);
+    }
+
+    /// Takes in a committed entry, in log order, and wakes who waits for it. Shares the body.
+    ///
+    /// # Panics
+    /// If a committed entry contradicts one before it: a bug, and serving on would move readers to other bytes.
+    pub fn append(&self, entry: &Entry) {
+        let key = entry.head.partition;
+        let number = self.budget.number();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let partition = state.partitions.entry(key).or_insert_with(|| PartitionTail::starting_at(entry.head.base));
+        let change = partition.append(entry, number);
+        if change.added > 0 {
+            state.order.push_back((number, key));
+        }
+        state.waiters.wake(&key);
+        state.forget(change.freed.pieces);
+        drop(guard);
+        self.budget.free(change.freed.bytes);
+        self.budget.take(change.added);
+    }
+
+    /// Says up to where partitions are in the bucket: what is stored may be let go when memory is short.
+    pub fn stored(&self, ends: impl IntoIterator<Item = (PartitionKey, Offset)>) {
+        let mut state = self.lock();
+        for (key, end) in ends {
+            if let Some(partition) = state.partitions.get_mut(&key) {
+                partition.set_stored(end);
+            }
+        }
+        drop(state);
+        self.budget.evict();
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// What this node may say about the shard, and about one partition.
+    pub fn standing(&self, key: &PartitionKey) -> TailStanding {
+        let state = self.lock();
+        let range = state.partitions.get(key).map(PartitionTail::range);
+        TailStanding { epoch: state.epoch, authority: state.authority, settled: state.settled, range }
+    }
+
+    /// Adds what is in memory from `gather.next()` on, without copying.
+    pub(crate) fn read(&self, key: &PartitionKey, gather: &mut Gather) {
+        if let Some(partition) = self.lock().partitions.get(key) {
+            partition.read(gather);
+        }
+    }
+
+    /// The identity of a message, if it is in memory (PROTOCOL R14).
+    pub fn identity(&self, key: &PartitionKey, offset: Offset) -> Option<MessageIdentity> {
+        self.lock().partitions.get(key)?.identity(offset)
+    }
+
+    /// The first batch in memory that was appended at or after `timestamp`, microseconds since 1970.
+    pub fn at_timestamp(&self, key: &PartitionKey, timestamp: u64) -> Option<Offset> {
+        self.lock().partitions.get(key)?.at_timestamp(timestamp)
+    }
+
+    /// The newest batch in memory.
+    pub fn last_batch(&self, key: &PartitionKey) -> Option<Offset> {
+        self.lock().partitions.get(key)?.last_batch()
+    }
+
+    /// Where every partition in memory stands, in key order.
+    pub fn partitions(&self) -> Vec<PartitionReport> {
+        let state = self.lock();
+        let mut reports: Vec<_> = state.partitions.iter().map(|(key, partition)| partition.report(*key)).collect();
+        reports.sort_unstable_by_key(|report| report.partition);
+        reports
+    }
+
+    /// Returns when something beyond `end` is committed, or when the node's part in the shard changes from `epoch`.
+    ///
+    /// # Cancel safety
+    /// Safe: a waiter that goes away leaves nothing behind.
+    pub async fn wait(&self, key: PartitionKey, end: Offset, epoch: Epoch) {
+        let waiter = {
+            let mut state = self.lock();
+            let beyond = state.partitions.get(&key).is_some_and(|partition| partition.range().committed > end);
+            if beyond || state.epoch != epoch {
+                return;
+            }
+            let notify = state.waiters.register(key);
+            drop(state);
+            Waiter { tail: self, key, notify: Some(notify) }
+        };
+        waiter.woken().await;
+    }
+
+    /// Lets go of the oldest stored pieces until `wanted` bytes are free or a piece is younger than `younger_than`.
+    /// Returns how many bytes that freed.
+    fn evict(&self, wanted: u64, younger_than: u64) -> u64 {
+        let mut guard = self.lock();
+        let mut freed = 0;
+        while freed < wanted {
+            match guard.oldest() {
+                Some(number) if number <= younger_than => freed += guard.drop_oldest(),
+                _ => break,
+            }
+        }
+        freed
+    }
+
+    /// The number of the oldest piece that may be let go.
+    fn oldest_stored(&self) -> Option<u64> {
+        self.lock().oldest()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state whole before it can panic, so a poisoned lock still guards a good state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The number of the oldest piece, if it is stored. What is not stored keeps everything younger: it was closed
+    /// into objects in the same order.
+    fn oldest(&mut self) -> Option<u64> {
+        while let Some((number, key)) = self.order.front() {
+            match self.partitions.get(key).and_then(PartitionTail::oldest) {
+                Some(oldest) if oldest.number == *number => return oldest.stored.then_some(*number),
+                _ => {
+                    self.order.pop_front();
+                    self.gone = self.gone.saturating_sub(1);
+                }
+            }
+        }
+        None
+    }
+
+    /// Counts pieces that left out of order, and sweeps their numbers out before they outnumber the rest.
+    fn forget(&mut self, pieces: usize) {
+        self.gone += pieces;
+        if self.gone > 64 + self.order.len() / 2 {
+            let partitions = &self.partitions;
+            self.order.retain(|(number, key)| partitions.get(key).is_some_and(|partition| partition.holds(*number)));
+            self.gone = 0;
+        }
+    }
+
+    fn drop_oldest(&mut self) -> u64 {
+        let Some((_, key)) = self.order.pop_front() else { return 0 };
+        self.partitions.get_mut(&key).map_or(0, |partition| partition.drop_oldest().bytes)
+    }
+}
+
+/// One waiting reader; takes its mark away when it goes.
+struct Waiter<'tail> {
+    tail: &'tail Tail,
+    key: PartitionKey,
+    notify: Option<waiting::Registered>,
+}
+
+impl Waiter<'_> {
+    async fn woken(mut self) {
+        if let Some(registered) = self.notify.as_mut() {
+            registered.woken().await;
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(registered) = self.notify.take() {
+            self.tail.lock().waiters.leave(&self.key, registered);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
