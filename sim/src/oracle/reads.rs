@@ -1,0 +1,139 @@
+//! What readers could see: every committed entry, on whichever node, against the truth and against each other.
+
+use std::collections::BTreeMap;
+
+use kennel_protocol::entry::{EntryHead, EntryKind, NumberedEntry};
+use kennel_protocol::ids::{Epoch, Lsn, Offset, PartitionKey};
+
+use super::Violation;
+use crate::source::{Partition, body_checksum};
+use crate::stream::mix;
+
+/// A run of offsets that hold messages, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    base: Offset,
+    end: Offset,
+    hole: bool,
+}
+
+/// Everything that was ever readable.
+#[derive(Debug, Default)]
+pub struct Reads {
+    entries: BTreeMap<(Epoch, Lsn), u64>,
+    runs: BTreeMap<PartitionKey, Vec<Run>>,
+    ends: BTreeMap<PartitionKey, Offset>,
+    /// Where each process's readers stand: epoch and next entry.
+    positions: BTreeMap<(usize, u64), (Epoch, Lsn)>,
+}
+
+impl Reads {
+    /// PROTOCOL R26: a process makes entries readable in order, once each per epoch.
+    pub fn readable_in_order(
+        &mut self,
+        process: (usize, u64),
+        epoch: Epoch,
+        entries: &[NumberedEntry],
+    ) -> Result<(), Violation> {
+        let position = self.positions.entry(process).or_insert((epoch, Lsn(0)));
+        let wrong = |what: &str, lsn: Lsn| {
+            let what = format!("process {process:?}: {what} at entry {lsn} of epoch {epoch}");
+            Err(Violation::new("readable_in_order", what))
+        };
+        if position.0 > epoch {
+            return wrong("an older epoch", Lsn(0));
+        }
+        if position.0 < epoch {
+            *position = (epoch, Lsn(0));
+        }
+        for numbered in entries {
+            if numbered.lsn < position.1 {
+                return wrong("a step back", numbered.lsn);
+            }
+            position.1 = numbered.lsn.next();
+        }
+        Ok(())
+    }
+
+    /// PROTOCOL R12: one place in an epoch's order holds one entry, whoever shows it.
+    pub fn one_entry_per_place(&mut self, epoch: Epoch, numbered: &NumberedEntry) -> Result<(), Violation> {
+        let print = fingerprint(&numbered.entry.head);
+        let known = *self.entries.entry((epoch, numbered.lsn)).or_insert(print);
+        Violation::unless(known == print, "one_entry_per_place", || {
+            format!("entry {} of epoch {epoch} is {:?} and was another", numbered.lsn, numbered.entry.head)
+        })
+    }
+
+    /// DESIGN 2.3: what was readable is never contradicted: a message stays a message, a hole a hole.
+    pub fn no_dirty_read(&mut self, head: &EntryHead) -> Result<(), Violation> {
+        let hole = match head.kind {
+            EntryKind::Chunk => false,
+            EntryKind::Hole(_) => true,
+            EntryKind::Trim | EntryKind::Cut => return Ok(()),
+        };
+        let run = Run { base: head.base, end: head.end, hole };
+        let runs = self.runs.entry(head.partition).or_default();
+        let conflict = runs.iter().find(|other| other.hole != hole && other.base < run.end && run.base < other.end);
+        if let Some(other) = conflict {
+            let what = format!("{}: {run:?} contradicts {other:?}", head.partition);
+            return Err(Violation::new("no_dirty_read", what));
+        }
+        match runs.iter_mut().find(|other| other.hole == hole && other.base <= run.end && run.base <= other.end) {
+            Some(other) => *other = Run { base: other.base.min(run.base), end: other.end.max(run.end), hole },
+            None => runs.push(run),
+        }
+        let end = self.ends.entry(head.partition).or_default();
+        *end = (*end).max(head.end);
+        Ok(())
+    }
+
+    /// End of what was ever readable of a partition.
+    pub fn end(&self, partition: PartitionKey) -> Offset {
+        self.ends.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// How many entries were ever readable.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing ever was.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// DESIGN 2.2: an entry equals what the source committed: bounds, identities, sum and body.
+pub fn equals_the_source(head: &EntryHead, source: Option<&Partition>) -> Result<(), Violation> {
+    let wrong = |what: &str| Err(Violation::new("equals_the_source", format!("{what}: {head:?}")));
+    let Some(source) = source else { return wrong("nobody wrote this partition") };
+    match head.kind {
+        EntryKind::Chunk => {}
+        EntryKind::Hole(_) if head.end > source.start => return wrong("the source still has what is declared missing"),
+        EntryKind::Hole(_) | EntryKind::Trim | EntryKind::Cut => return Ok(()),
+    }
+    if head.base >= head.end || head.base < source.origin || head.end > source.end() {
+        return wrong("the source never had these offsets");
+    }
+    if head.first != source.identity(head.base) || head.last != source.identity(Offset(head.end.0 - 1)) {
+        return wrong("the messages are others");
+    }
+    if Some(head.sum) != source.sum(head.base, head.end) {
+        return wrong("the sum is wrong");
+    }
+    if head.body_checksum != body_checksum(head.partition, head.base, head.end) {
+        return wrong("the body is another");
+    }
+    Ok(())
+}
+
+fn fingerprint(head: &EntryHead) -> u64 {
+    let kind = match head.kind {
+        EntryKind::Chunk => 1,
+        EntryKind::Hole(_) => 2,
+        EntryKind::Trim => 3,
+        EntryKind::Cut => 4,
+    };
+    let place = mix(u64::from(head.partition.partition.0) ^ (kind << 32));
+    mix(place ^ mix(head.base.0) ^ mix(head.end.0.rotate_left(32)) ^ u64::from(head.cut))
+}

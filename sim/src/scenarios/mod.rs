@@ -1,0 +1,1 @@
+//! The bad runs behind the rules of the protocol, by name.

@@ -1,0 +1,266 @@
+//! What machines want done: copies leave at once, the rest waits for the disk, in order.
+//!
+//! A process may crash or pause between any two effects.
+
+use core::time::Duration;
+
+use kennel_core::shard::{Effects, Input, Note, RoleChange, Then};
+use kennel_protocol::entry::NumberedEntry;
+use kennel_protocol::ids::{Epoch, Lsn};
+use kennel_protocol::wire::{PartitionMarks, ShardMessage};
+
+use super::{World, node_index};
+use crate::event::{Event, NodeSays};
+use crate::node::{Call, Output};
+use crate::oracle::reads::equals_the_source;
+use crate::oracle::{Violation, committed_is_on_a_quorum};
+
+impl World {
+    /// Takes one call's effects: copies leave, records go to the journal, the rest waits for them.
+    pub(super) fn take_effects(&mut self, index: usize, effects: &mut Effects) {
+        for (to, copy) in effects.copies.drain(..) {
+            self.send(index, node_index(to), ShardMessage::Copy(copy));
+        }
+        let mut sequence = self.nodes[index].journal.appended();
+        for persist in effects.persist.drain(..) {
+            self.trace.line(self.now, || format!("n{} journals {}", index + 1, crate::describe::persist(&persist)));
+            match self.nodes[index].journal.append(persist) {
+                Ok(place) => sequence = place,
+                Err(missing) => {
+                    let what = format!("n{} adopts {missing:?}", index + 1);
+                    self.judge(Err(Violation::new("adopts_what_it_holds", what)));
+                }
+            }
+        }
+        let call = Call { sequence, id: effects.persist_id.take(), then: core::mem::take(&mut effects.then) };
+        if call.id.is_some() || !call.then.is_empty() {
+            self.nodes[index].calls.push_back(call);
+        }
+        self.sync(index);
+    }
+
+    /// Begins a sync of the journal if there is something to sync and none is under way.
+    fn sync(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if node.syncing.is_some() || node.journal.durable() == node.journal.appended() {
+            return;
+        }
+        let sequence = node.journal.appended();
+        node.syncing = Some(sequence);
+        let boot = node.boot;
+        let length = self.draws.journal.duration(Duration::from_micros(50), self.plan.weather.sync_max);
+        self.after(length, Event::Synced { node: index, boot, sequence });
+    }
+
+    pub(super) fn synced(&mut self, index: usize, boot: u64, sequence: u64) {
+        if !self.nodes[index].is_boot(boot) {
+            return;
+        }
+        self.trace.event(self.now, 5, sequence);
+        self.nodes[index].syncing = None;
+        self.nodes[index].journal.synced(sequence);
+        if self.draws.journal.chance(250) {
+            self.nodes[index].journal.move_head();
+        }
+        self.sync(index);
+        self.watch_room(index);
+        self.drain(index);
+    }
+
+    /// Does everything that may be done now, until the process is gone or stands still.
+    pub(super) fn drain(&mut self, index: usize) {
+        if self.draining.replace(index).is_some() {
+            return;
+        }
+        self.drain_all(index);
+        self.draining = None;
+    }
+
+    fn drain_all(&mut self, index: usize) {
+        while self.nodes[index].runs() && self.violation.is_none() {
+            if let Some(output) = self.nodes[index].outbox.pop_front() {
+                self.put_out(index, output);
+                self.strike_between_effects(index);
+            } else if !self.release_call(index) {
+                return;
+            }
+        }
+    }
+
+    /// Moves the effects of the next call to the outbox if the disk has what they wait for.
+    fn release_call(&mut self, index: usize) -> bool {
+        let node = &mut self.nodes[index];
+        if node.calls.front().is_none_or(|call| call.sequence > node.journal.durable()) {
+            return false;
+        }
+        let Some(call) = node.calls.pop_front() else { return false };
+        for then in &call.then {
+            if let Then::Committed { epoch, entries } = then {
+                self.watch_committed(index, *epoch, entries);
+            }
+        }
+        let outbox = &mut self.nodes[index].outbox;
+        outbox.extend(call.then.into_iter().map(Output::Then));
+        outbox.extend(call.id.map(Output::Persisted));
+        true
+    }
+
+    fn put_out(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Persisted(id) => self.feed(index, Input::Persisted(id)),
+            Output::Then(then) => {
+                self.trace.line(self.now, || format!("n{} -> {}", index + 1, crate::describe::then(&then)));
+                self.do_then(index, then);
+            }
+        }
+    }
+
+    fn do_then(&mut self, index: usize, then: Then) {
+        match then {
+            Then::Send { to, message } => self.send(index, node_index(to), message),
+            Then::Ack { session, ack } => {
+                self.watch_marks(index, ack.epoch, &ack.marks);
+                self.say_to_shipper(session, NodeSays::Ack(ack));
+            }
+            Then::Positions { session, correlation, answer } => {
+                if let Some(positions) = &answer {
+                    self.watch_marks(index, positions.epoch, &positions.marks);
+                }
+                self.say_to_shipper(session, NodeSays::Positions { correlation, answer });
+            }
+            Then::Bucket { id, request } => self.ask_bucket(index, id, request),
+            Then::Committed { .. } | Then::TailReset => {}
+            Then::SlotStored { epoch, slot, ends } => {
+                let process = self.nodes[index].process;
+                let verdict = self.oracle.objects.stored_is_in_the_log(&self.bucket, process, epoch, slot);
+                self.judge(verdict);
+                for (partition, end) in ends {
+                    self.oracle.objects.stored_end(partition, end);
+                }
+            }
+            Then::Free { epoch, below } => self.free(index, epoch, below),
+            Then::Role(role) => self.role_changed(index, role),
+            Then::Note(Note::Halted(why)) => {
+                let what = format!("n{}: {why}", index + 1);
+                self.judge(Err(Violation::new("never_halts", what)));
+            }
+            Then::Note(Note::PastUnreachable { .. }) => self.operator_sees(index),
+            Then::Note(_) => {}
+        }
+    }
+
+    fn role_changed(&mut self, index: usize, role: RoleChange) {
+        self.trace.event(self.now, 6, index as u64);
+        self.nodes[index].role = role;
+    }
+
+    fn free(&mut self, index: usize, epoch: Epoch, below: Lsn) {
+        let max = self.plan.journal_bytes_max;
+        let node = &mut self.nodes[index];
+        node.journal.free(epoch, below);
+        if !node.room && node.journal.bytes() < max / 2 {
+            node.room = true;
+            self.feed(index, Input::JournalRoom(true));
+        }
+    }
+
+    pub(super) fn watch_room(&mut self, index: usize) {
+        let max = self.plan.journal_bytes_max;
+        let node = &mut self.nodes[index];
+        if node.room && node.is_up() && node.journal.bytes() > max {
+            node.room = false;
+            self.feed(index, Input::JournalRoom(false));
+        }
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: usize, message: ShardMessage) {
+        let verdict = self.one_process_per_epoch(from, &message);
+        self.judge(verdict);
+        let [first, second] = self.network.arrivals(&self.plan.weather, from, to, self.now);
+        if let Some(at) = second {
+            self.queue.push(at, Event::Peer { from, to, message: message.clone() });
+        }
+        if let Some(at) = first {
+            self.queue.push(at, Event::Peer { from, to, message });
+        }
+    }
+
+    /// PROTOCOL R4: only the process that the claim names speaks for an epoch.
+    fn one_process_per_epoch(&self, from: usize, message: &ShardMessage) -> Result<(), Violation> {
+        let speaks = matches!(message, ShardMessage::Copy(_) | ShardMessage::Seal(_) | ShardMessage::Pull(_));
+        if !speaks {
+            return Ok(());
+        }
+        let stamp = message.stamp();
+        let claim = self.bucket.claim(stamp.epoch);
+        let rightful = stamp.process == self.nodes[from].process
+            && claim.is_some_and(|claim| claim.process == stamp.process && node_index(claim.node) == from);
+        Violation::unless(rightful, "one_process_per_epoch", || format!("n{} says {stamp:?}: {claim:?}", from + 1))
+    }
+
+    fn watch_committed(&mut self, index: usize, epoch: Epoch, entries: &[NumberedEntry]) {
+        let process = (index, self.nodes[index].boot);
+        let verdict = self.committed(process, epoch, entries);
+        self.judge(verdict);
+    }
+
+    fn committed(&mut self, process: (usize, u64), epoch: Epoch, entries: &[NumberedEntry]) -> Result<(), Violation> {
+        self.oracle.reads.readable_in_order(process, epoch, entries)?;
+        for numbered in entries {
+            let head = &numbered.entry.head;
+            self.oracle.reads.one_entry_per_place(epoch, numbered)?;
+            equals_the_source(head, self.sources.iter().find(|source| source.key == head.partition))?;
+            if !self.plan.loss_allowed {
+                self.oracle.reads.no_dirty_read(head)?;
+            }
+        }
+        let claim = self.bucket.claim(epoch).filter(|claim| node_index(claim.node) == process.0);
+        let (Some(claim), Some(last)) = (claim, entries.last()) else { return Ok(()) };
+        committed_is_on_a_quorum(claim, epoch, last.lsn, |id| {
+            self.nodes.iter().map(|node| &node.journal).find(|journal| journal.id == id)
+        })
+    }
+
+    fn watch_marks(&mut self, index: usize, epoch: Epoch, marks: &[PartitionMarks]) {
+        let verdict = self.marks_said(index, epoch, marks);
+        self.judge(verdict);
+    }
+
+    fn marks_said(&mut self, index: usize, epoch: Epoch, marks: &[PartitionMarks]) -> Result<(), Violation> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let claim = self.bucket.claim(epoch).filter(|claim| claim.process == self.nodes[index].process);
+        let Some(claim) = claim.filter(|_| self.bucket.is_open(epoch)) else {
+            let what = format!("n{} says marks in epoch {epoch}, which it does not hold open", index + 1);
+            return Err(Violation::new("one_open_owner_speaks", what));
+        };
+        let few = claim.copyset.copies.len() < usize::from(self.plan.min_copies);
+        for mark in marks {
+            self.oracle.marks.said(epoch, mark, self.plan.loss_allowed)?;
+            let stored = self.oracle.objects.stored_end_of(mark.partition);
+            Violation::unless(mark.stored <= stored, "stored_marks_are_covered", || format!("{mark:?} over {stored}"))?;
+            let acknowledged = if few { stored } else { stored.max(self.oracle.reads.end(mark.partition)) };
+            Violation::unless(mark.committed <= acknowledged, "acknowledged_was_committed", || {
+                format!("n{} in epoch {epoch}: {mark:?} over {acknowledged}", index + 1)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The process crashes or pauses between two effects.
+    fn strike_between_effects(&mut self, index: usize) {
+        let weather = &self.plan.weather;
+        if !self.stormy || (weather.crash_at_effect == 0 && weather.pause_at_effect == 0) {
+            return;
+        }
+        if self.draws.effects.chance(weather.crash_at_effect) && self.may_crash(index) {
+            self.crash(index);
+            let delay = self.draws.effects.scale(Duration::from_millis(1), Duration::from_secs(5));
+            self.after(delay, Event::Start { node: index });
+        } else if self.draws.effects.chance(weather.pause_at_effect) {
+            let length = self.draws.effects.scale(Duration::from_millis(5), Duration::from_secs(8));
+            self.pause(index, length);
+        }
+    }
+}

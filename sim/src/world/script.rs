@@ -1,0 +1,148 @@
+//! What scenarios do to a world by hand.
+
+use core::time::Duration;
+
+use kennel_core::shard::{BucketRequest, Input};
+use kennel_protocol::ids::{Epoch, Slot};
+use kennel_protocol::object::LogPosition;
+
+use super::{PutFate, World};
+use crate::event::Event;
+use crate::node::Node;
+use crate::oracle::Violation;
+
+impl World {
+    /// Lets time pass.
+    pub fn pass(&mut self, length: Duration) {
+        self.run_until_time(self.now + length);
+    }
+
+    /// Lets time pass until something is so; not for ever.
+    ///
+    /// # Panics
+    /// If it does not become so within a minute, or a rule is broken.
+    pub fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(60);
+        while !holds(self) {
+            assert!(self.now < end, "{what} did not happen");
+            self.run_until_time(self.now + Duration::from_millis(5));
+            assert!(self.violation.is_none(), "waiting for {what}: {:?}", self.violation);
+        }
+    }
+
+    /// The node that owns the newest epoch, if it is open.
+    pub fn owner(&self) -> Option<usize> {
+        let newest = self.bucket.newest_claim()?.epoch;
+        self.nodes.iter().position(|node| node.owns() == Some(newest))
+    }
+
+    /// The newest claim's number.
+    pub fn epoch(&self) -> Epoch {
+        self.bucket.newest_claim().map(|claim| claim.epoch).unwrap_or_default()
+    }
+
+    /// A node.
+    pub fn node(&self, index: usize) -> &Node {
+        &self.nodes[index]
+    }
+
+    /// How many messages are committed at the source.
+    pub fn written(&self) -> u64 {
+        self.sources.iter().map(|source| source.end().0 - source.origin.0).sum()
+    }
+
+    /// How many messages were acknowledged to shippers.
+    pub fn acknowledged(&self) -> u64 {
+        self.oracle.marks.acknowledged().map(|(_, offset)| offset.0).sum()
+    }
+
+    /// Kills a process until it is started by hand.
+    pub fn crash_node(&mut self, index: usize) {
+        self.crash(index);
+    }
+
+    /// Starts a process.
+    pub fn start_node(&mut self, index: usize) {
+        self.start(index);
+    }
+
+    /// Stops a process as by SIGSTOP, for a while.
+    pub fn pause_node(&mut self, index: usize, length: Duration) {
+        self.pause(index, length);
+    }
+
+    /// Kills a process and empties its disk.
+    pub fn lose_disk(&mut self, index: usize) {
+        self.crash(index);
+        self.nodes[index].journal = self.format_journal();
+    }
+
+    /// Tells a node to stop in good order.
+    pub fn stop_node(&mut self, index: usize) {
+        self.nodes[index].stopping = true;
+        self.feed(index, Input::Stop);
+    }
+
+    /// An operator accepts a loss.
+    pub fn force_node(&mut self, index: usize) {
+        self.force(index);
+    }
+
+    /// Cuts links both ways between one node and others, for a while.
+    pub fn isolate(&mut self, index: usize, others: &[usize], length: Duration) {
+        let both = others.iter().flat_map(|other| [(index, *other), (*other, index)]);
+        self.cut_links(both.collect(), length);
+    }
+
+    /// Cuts one direction of one link for a while.
+    pub fn deafen(&mut self, from: usize, to: usize, length: Duration) {
+        self.cut_links(vec![(from, to)], length);
+    }
+
+    /// Tells a node that these are the live ones; gossip corrects it later.
+    pub fn mislead(&mut self, index: usize, members: &[usize]) {
+        self.nodes[index].placement = self.placement_of(members).into();
+        self.tell_placement(index);
+    }
+
+    /// Decides what becomes of bucket requests from now on; `None` leaves one to chance.
+    pub fn script_bucket(&mut self, script: fn(usize, &BucketRequest) -> Option<PutFate>) {
+        self.put_script = Some(script);
+    }
+
+    /// The bucket answers nobody for a while.
+    pub fn bucket_outage(&mut self, length: Duration) {
+        self.bucket_down.fill(true);
+        self.after(length, Event::BucketBack { node: None });
+    }
+
+    /// A collector moves the start of the log to a slot and will delete what lies below.
+    pub fn collect_below(&mut self, epoch: Epoch, slot: Slot) {
+        self.publish(LogPosition { epoch, slot });
+    }
+
+    /// The newest slot that an epoch's owner called stored.
+    pub fn stored_slot(&self, epoch: Epoch) -> Option<Slot> {
+        self.oracle.objects.stored_slot(epoch)
+    }
+
+    /// The source forgets everything.
+    pub fn expire_source(&mut self) {
+        for source in &mut self.sources {
+            source.start = source.end();
+        }
+    }
+
+    /// Heals, waits for rest, compares with the truth.
+    ///
+    /// # Panics
+    /// If a rule is broken.
+    pub fn end_well(&mut self) {
+        self.come_to_rest();
+        self.reckon();
+        if let Some(Violation { rule, what }) = &self.violation {
+            let tail: Vec<&str> = self.trace.tail(60).collect();
+            panic!("{rule}: {what}\n{}", tail.join("\n"));
+        }
+    }
+}
