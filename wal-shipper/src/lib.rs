@@ -1,1 +1,6 @@
 //! Ships what an Iggy server has written to the Kennel ring.
+//!
+//! The decisions are in `kennel_core::shipper`; this crate is its edges: segment files, sessions, the command line. It
+//! keeps no state: the ring is the cursor.
+
+pub mod source;
