@@ -101,7 +101,7 @@ pub struct IndexEntry {
     pub base: Offset,
     /// End, exclusive. The next entry of the partition starts here (PROTOCOL R16).
     pub end: Offset,
-    /// Where the block begins in the object, bytes.
+    /// Where the block begins in the object, bytes; for a declaration, where the next block would.
     pub position: u64,
     /// Length of the block in bytes.
     pub bytes: u32,
@@ -119,7 +119,7 @@ pub struct IndexEntry {
     pub cut: u32,
 }
 
-/// What is in a log object: sorted by partition, then base.
+/// What is in a log object: sorted by partition, and in the order of the epoch's entries within one.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct LogIndex {
