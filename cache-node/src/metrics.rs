@@ -1,1 +1,323 @@
-//! In the making.
+//! Every metric of the node: names, help texts, label values, and the only functions that record them.
+//!
+//! Names are `kennel_<part>_<noun>_<unit>`; label values come from closed sets, so the number of series is bounded by
+//! shards and never by users. What [`StatusReport`] knows is copied from it when somebody reads `/metrics`; only events
+//! that need a distribution are recorded where they happen.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::http::{ShardReport, StatusReport};
+
+/// Whether the node serves: 1 or 0.
+pub const NODE_READY: &str = "kennel_node_ready_bool";
+/// Since the process started.
+pub const NODE_UPTIME: &str = "kennel_node_uptime_seconds";
+/// Open sessions.
+pub const NODE_SESSIONS: &str = "kennel_node_sessions_count";
+/// Live nodes as this node sees them.
+pub const MEMBERSHIP_NODES: &str = "kennel_membership_nodes_count";
+/// Changes of the settled membership.
+pub const MEMBERSHIP_CHANGES: &str = "kennel_membership_changes_total";
+/// The newest epoch of a shard.
+pub const SHARD_EPOCH: &str = "kennel_shard_epoch_number";
+/// What this node is to a shard: 1 at the label that holds.
+pub const SHARD_ROLE: &str = "kennel_shard_role_bool";
+/// Entries journaled here and not known to be on a quorum.
+pub const SHARD_UNCOMMITTED: &str = "kennel_shard_uncommitted_entries";
+/// Entries on a quorum and not in the bucket.
+pub const SHARD_UNSTORED_ENTRIES: &str = "kennel_shard_unstored_entries";
+/// Bytes that wait for the bucket.
+pub const SHARD_UNSTORED_BYTES: &str = "kennel_shard_unstored_bytes";
+/// Partitions of a shard.
+pub const SHARD_PARTITIONS: &str = "kennel_shard_partitions_count";
+/// Objects that this process wrote.
+pub const SHARD_OBJECTS: &str = "kennel_shard_objects_total";
+/// Journal bytes in use.
+pub const JOURNAL_USED: &str = "kennel_journal_used_bytes";
+/// Journal bytes that chunks may use.
+pub const JOURNAL_CAPACITY: &str = "kennel_journal_capacity_bytes";
+/// Dead journal bytes behind an older live record.
+pub const JOURNAL_PINNED: &str = "kennel_journal_pinned_bytes";
+/// Accepted bytes that wait for the disk.
+pub const JOURNAL_QUEUED: &str = "kennel_journal_queued_bytes";
+/// From an append to its durability.
+pub const JOURNAL_APPEND: &str = "kennel_journal_append_seconds";
+/// Requests to the bucket.
+pub const BUCKET_REQUESTS: &str = "kennel_bucket_requests_total";
+/// Body bytes to and from the bucket.
+pub const BUCKET_BYTES: &str = "kennel_bucket_body_bytes_total";
+/// What the requests cost at list price.
+pub const BUCKET_COST: &str = "kennel_bucket_cost_usd";
+/// Whether the last request was answered: 1 or 0.
+pub const BUCKET_REACHABLE: &str = "kennel_bucket_reachable_bool";
+/// From the close of an object to its place in the log.
+pub const BUCKET_PUBLISH: &str = "kennel_bucket_publish_seconds";
+/// Sizes of published objects.
+pub const BUCKET_OBJECT: &str = "kennel_bucket_object_bytes";
+/// Look-ups of cold blocks.
+pub const CACHE_LOOKUPS: &str = "kennel_cache_lookups_total";
+/// Bytes of the memory cache.
+pub const CACHE_MEMORY: &str = "kennel_cache_memory_bytes";
+/// Bytes of newest batches in memory.
+pub const TAIL_USED: &str = "kennel_tail_used_bytes";
+/// From a chunk's arrival to its acknowledgement.
+pub const SHIP_ACK: &str = "kennel_ship_ack_seconds";
+/// Chunk bytes accepted from shippers.
+pub const SHIP_BYTES: &str = "kennel_ship_accepted_bytes_total";
+/// Chunks refused, by reason.
+pub const SHIP_REFUSALS: &str = "kennel_ship_refusals_total";
+/// From a fetch to its answer.
+pub const FETCH_ANSWER: &str = "kennel_fetch_answer_seconds";
+/// Bytes served to readers.
+pub const FETCH_BYTES: &str = "kennel_fetch_served_bytes_total";
+
+/// The roles of [`SHARD_ROLE`].
+const ROLES: [&str; 6] = ["owner", "follower", "candidate", "claimant", "idle", "halted"];
+
+/// Upper bounds for `_seconds`: from a memory hit to a bucket that hangs.
+const SECONDS: [f64; 14] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Upper bounds for object sizes: from an idle shard's object to the largest allowed.
+const OBJECT_BYTES: [f64; 9] =
+    [4_096.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 8_388_608.0, 16_777_216.0, 33_554_432.0, 67_108_864.0];
+
+/// Where a fetch was answered from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// The newest batches in memory.
+    Tail,
+    /// The memory or disk cache.
+    Cache,
+    /// Another node.
+    Peer,
+    /// The bucket.
+    Bucket,
+}
+
+impl Tier {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Tail => "tail",
+            Self::Cache => "cache",
+            Self::Peer => "peer",
+            Self::Bucket => "bucket",
+        }
+    }
+}
+
+/// Why a chunk was not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Too much is in flight or the journal is full.
+    Busy,
+    /// It lies above the next offset.
+    Gap,
+    /// It differs from what is there.
+    Diverged,
+    /// It is damaged.
+    Damaged,
+    /// This node does not own the shard.
+    Moved,
+}
+
+impl Refusal {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Gap => "gap",
+            Self::Diverged => "diverged",
+            Self::Damaged => "damaged",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// Installs the process-wide recorder, once; later calls return the same handle.
+///
+/// # Panics
+/// If another recorder was installed before: the binary has one.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(build).clone()
+}
+
+fn build() -> PrometheusHandle {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), &OBJECT_BYTES))
+        .expect("the bounds are not empty")
+        .install_recorder()
+        .expect("the binary installs one recorder");
+    describe_gauges();
+    describe_events();
+    handle
+}
+
+fn describe_gauges() {
+    describe_gauge!(NODE_READY, "Whether the node serves.");
+    describe_gauge!(NODE_UPTIME, "Seconds since the process started.");
+    describe_gauge!(NODE_SESSIONS, "Open sessions of nodes, shippers and readers.");
+    describe_gauge!(MEMBERSHIP_NODES, "Live nodes as this node sees them.");
+    describe_gauge!(SHARD_EPOCH, "The newest epoch of the shard. Every rise is a take-over or a new copy set.");
+    describe_gauge!(SHARD_ROLE, "1 at the role that this node has in the shard.");
+    describe_gauge!(SHARD_UNCOMMITTED, "Entries journaled here that a quorum is not known to hold.");
+    describe_gauge!(SHARD_UNSTORED_ENTRIES, "Entries on a quorum that are not in the bucket.");
+    describe_gauge!(SHARD_UNSTORED_BYTES, "Bytes that wait for the bucket. A steady rise ends in back-pressure.");
+    describe_gauge!(SHARD_PARTITIONS, "Partitions of the shard.");
+    describe_gauge!(JOURNAL_USED, "Journal bytes in use.");
+    describe_gauge!(JOURNAL_CAPACITY, "Journal bytes that chunks may use; at this, shippers are told to wait.");
+    describe_gauge!(JOURNAL_PINNED, "Dead journal bytes behind an older live record.");
+    describe_gauge!(JOURNAL_QUEUED, "Accepted bytes that wait for the disk.");
+    describe_gauge!(BUCKET_COST, "What the requests since the start cost at list price, in US dollars.");
+    describe_gauge!(BUCKET_REACHABLE, "Whether the bucket answered the last request.");
+    describe_gauge!(CACHE_MEMORY, "Bytes of cold blocks in memory.");
+    describe_gauge!(TAIL_USED, "Bytes of newest batches in memory.");
+}
+
+fn describe_events() {
+    describe_counter!(MEMBERSHIP_CHANGES, "Changes of the settled membership.");
+    describe_counter!(SHARD_OBJECTS, "Objects that this process wrote for the shard.");
+    describe_counter!(BUCKET_REQUESTS, "Requests to the bucket as the store bills them.");
+    describe_counter!(BUCKET_BYTES, "Body bytes to and from the bucket.");
+    describe_counter!(CACHE_LOOKUPS, "Look-ups of cold blocks; refused ones were damaged and fetched again.");
+    describe_counter!(SHIP_BYTES, "Chunk bytes accepted from shippers.");
+    describe_counter!(SHIP_REFUSALS, "Chunks that were not accepted.");
+    describe_counter!(FETCH_BYTES, "Bytes served to readers, by where they came from.");
+    describe_histogram!(JOURNAL_APPEND, "Seconds from an append to its durability.");
+    describe_histogram!(BUCKET_PUBLISH, "Seconds from the close of an object to its place in the log.");
+    describe_histogram!(BUCKET_OBJECT, "Sizes of published objects.");
+    describe_histogram!(SHIP_ACK, "Seconds from a chunk's arrival to its acknowledgement.");
+    describe_histogram!(FETCH_ANSWER, "Seconds from a fetch to its answer, by where it came from.");
+}
+
+/// Copies what the report knows.
+#[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
+pub fn record_status(report: &StatusReport) {
+    gauge!(NODE_READY).set(f64::from(u8::from(report.ready)));
+    gauge!(NODE_UPTIME).set(report.uptime_seconds as f64);
+    gauge!(NODE_SESSIONS).set(report.sessions as f64);
+    gauge!(MEMBERSHIP_NODES).set(report.members.len() as f64);
+    counter!(MEMBERSHIP_CHANGES).absolute(report.membership_version);
+    gauge!(JOURNAL_USED).set(report.journal.used_bytes as f64);
+    gauge!(JOURNAL_CAPACITY).set(report.journal.capacity_bytes as f64);
+    gauge!(JOURNAL_PINNED).set(report.journal.pinned_bytes as f64);
+    gauge!(JOURNAL_QUEUED).set(report.journal.queued_bytes as f64);
+    gauge!(CACHE_MEMORY).set(report.cache.memory_bytes as f64);
+    gauge!(TAIL_USED).set(report.tail.used_bytes as f64);
+    record_bucket(report);
+    for shard in &report.shards {
+        record_shard(shard);
+    }
+}
+
+fn record_bucket(report: &StatusReport) {
+    let bucket = &report.bucket;
+    for (kind, requests) in [
+        ("put", bucket.puts),
+        ("get", bucket.gets),
+        ("list", bucket.lists),
+        ("head", bucket.heads),
+        ("delete", bucket.deletes),
+    ] {
+        counter!(BUCKET_REQUESTS, "kind" => kind).absolute(requests);
+    }
+    counter!(BUCKET_BYTES, "direction" => "put").absolute(bucket.bytes_put);
+    counter!(BUCKET_BYTES, "direction" => "got").absolute(bucket.bytes_got);
+    gauge!(BUCKET_COST).set(bucket.cost_usd);
+    gauge!(BUCKET_REACHABLE).set(f64::from(u8::from(bucket.reachable)));
+    let cache = &report.cache;
+    for (outcome, lookups) in
+        [("memory", cache.hits_memory), ("disk", cache.hits_disk), ("miss", cache.misses), ("refused", cache.refused)]
+    {
+        counter!(CACHE_LOOKUPS, "outcome" => outcome).absolute(lookups);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
+fn record_shard(report: &ShardReport) {
+    let shard = || ("shard", report.shard.to_string());
+    gauge!(SHARD_EPOCH, &[shard()]).set(report.epoch as f64);
+    gauge!(SHARD_UNCOMMITTED, &[shard()]).set(report.tail_lsn.saturating_sub(report.committed_lsn) as f64);
+    gauge!(SHARD_UNSTORED_ENTRIES, &[shard()]).set(report.committed_lsn.saturating_sub(report.stored_lsn) as f64);
+    gauge!(SHARD_UNSTORED_BYTES, &[shard()]).set(report.unstored_bytes as f64);
+    gauge!(SHARD_PARTITIONS, &[shard()]).set(report.partitions as f64);
+    counter!(SHARD_OBJECTS, &[shard()]).absolute(report.objects);
+    for role in ROLES {
+        let holds = f64::from(u8::from(report.role == role));
+        gauge!(SHARD_ROLE, &[shard(), ("role", role.to_owned())]).set(holds);
+    }
+}
+
+/// An append became durable.
+pub fn record_append(taken: Duration) {
+    histogram!(JOURNAL_APPEND).record(taken);
+}
+
+/// An object found its place in the log.
+#[expect(clippy::cast_precision_loss, reason = "sizes are counted into a few classes")]
+pub fn record_publish(bytes: u64, taken: Duration) {
+    histogram!(BUCKET_PUBLISH).record(taken);
+    histogram!(BUCKET_OBJECT).record(bytes as f64);
+}
+
+/// A chunk was accepted and acknowledged.
+pub fn record_ship(bytes: u64, taken: Duration) {
+    counter!(SHIP_BYTES).increment(bytes);
+    histogram!(SHIP_ACK).record(taken);
+}
+
+/// A chunk was refused.
+pub fn record_refusal(refusal: Refusal) {
+    counter!(SHIP_REFUSALS, "reason" => refusal.label()).increment(1);
+}
+
+/// A fetch was answered.
+pub fn record_fetch(tier: Tier, bytes: u64, taken: Duration) {
+    counter!(FETCH_BYTES, "tier" => tier.label()).increment(bytes);
+    histogram!(FETCH_ANSWER, "tier" => tier.label()).record(taken);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_label_is_rendered() {
+        let handle = install();
+        let shard = ShardReport { role: "owner".to_owned(), tail_lsn: 9, committed_lsn: 7, ..Default::default() };
+        record_status(&StatusReport { shards: vec![shard], ..Default::default() });
+        record_append(Duration::from_millis(2));
+        record_publish(5_000, Duration::from_millis(30));
+        record_ship(100, Duration::from_millis(3));
+        record_refusal(Refusal::Gap);
+        record_fetch(Tier::Tail, 10, Duration::from_micros(80));
+        let text = handle.render();
+        for line in [
+            "kennel_shard_role_bool{shard=\"0\",role=\"owner\"} 1",
+            "kennel_shard_role_bool{shard=\"0\",role=\"follower\"} 0",
+            "kennel_shard_uncommitted_entries{shard=\"0\"} 2",
+            "kennel_journal_append_seconds_bucket{le=\"0.0025\"} 1",
+            "kennel_bucket_object_bytes_bucket{le=\"65536\"} 1",
+            "kennel_ship_refusals_total{reason=\"gap\"} 1",
+            "kennel_fetch_served_bytes_total{tier=\"tail\"} 10",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_help() {
+        let handle = install();
+        record_status(&StatusReport { shards: vec![ShardReport::default()], ..Default::default() });
+        let text = handle.render();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().expect("a name");
+            assert!(name.starts_with("kennel_"), "{name}");
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+    }
+}

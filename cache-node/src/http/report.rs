@@ -1,0 +1,156 @@
+//! What `/status` answers: one document about one node, for people, dashboards and tests.
+//!
+//! Fields are added and never renamed. All of it is a snapshot whose parts were read one after the other.
+
+use serde::{Deserialize, Serialize};
+
+/// The node as it sees itself and its cluster.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// Whether the node serves. `/health` answers 200 exactly then.
+    pub ready: bool,
+    /// Why it does not, or what a person should know although it does.
+    pub reason: Option<String>,
+    /// The program's version.
+    pub version: String,
+    /// The node's id.
+    pub node: u64,
+    /// This start of its process, 32 hex digits.
+    pub process: String,
+    /// The cluster, 32 hex digits.
+    pub cluster: String,
+    /// The node's zone.
+    pub zone: String,
+    /// Since the process started.
+    pub uptime_seconds: u64,
+    /// The version of the settled membership; counts changes since the start.
+    pub membership_version: u64,
+    /// The live nodes, in node order.
+    pub members: Vec<MemberReport>,
+    /// All shards of the cluster, in order.
+    pub shards: Vec<ShardReport>,
+    /// The write-ahead log.
+    pub journal: JournalReport,
+    /// Requests since the process started.
+    pub bucket: BucketReport,
+    /// The cache of cold blocks.
+    pub cache: CacheReport,
+    /// The newest batches in memory.
+    pub tail: TailReport,
+    /// Open sessions of all kinds.
+    pub sessions: u64,
+}
+
+/// A live node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Its id.
+    pub node: u64,
+    /// Where it takes sessions.
+    pub address: String,
+    /// Where its status page is.
+    pub http: Option<String>,
+    /// Its zone.
+    pub zone: String,
+    /// Its share of the shards.
+    pub weight: u32,
+    /// Whether it is in the settled membership already.
+    pub settled: bool,
+}
+
+/// One shard, as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ShardReport {
+    /// Which shard.
+    pub shard: u16,
+    /// What this node is to it: `owner`, `follower`, `candidate`, `claimant`, `idle` or `halted`.
+    pub role: String,
+    /// The newest epoch known.
+    pub epoch: u64,
+    /// Its owner, if known.
+    pub owner: Option<u64>,
+    /// The nodes whose journals the claim names.
+    pub copies: Vec<u64>,
+    /// End of the journaled entries of the epoch.
+    pub tail_lsn: u64,
+    /// End of what a quorum holds.
+    pub committed_lsn: u64,
+    /// End of what the bucket holds.
+    pub stored_lsn: u64,
+    /// Bytes that wait for the bucket.
+    pub unstored_bytes: u64,
+    /// Partitions known.
+    pub partitions: u64,
+    /// Objects that this process wrote for the shard.
+    pub objects: u64,
+    /// Why it waits or halted, for people.
+    pub note: Option<String>,
+}
+
+/// How full the journal is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct JournalReport {
+    /// How it writes: `direct`, `buffered` or `memory`.
+    pub mode: String,
+    /// Bytes in use, dead space between live records included.
+    pub used_bytes: u64,
+    /// What chunks may use.
+    pub capacity_bytes: u64,
+    /// Dead bytes behind an older live record.
+    pub pinned_bytes: u64,
+    /// Accepted bytes that wait for the disk.
+    pub queued_bytes: u64,
+}
+
+/// Requests to the bucket, as the store bills them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BucketReport {
+    /// Which bucket and prefix.
+    pub url: String,
+    /// Whether the last request was answered.
+    pub reachable: bool,
+    /// PUT requests.
+    pub puts: u64,
+    /// GET requests.
+    pub gets: u64,
+    /// LIST requests, page by page.
+    pub lists: u64,
+    /// HEAD requests.
+    pub heads: u64,
+    /// DELETE requests.
+    pub deletes: u64,
+    /// Body bytes sent.
+    pub bytes_put: u64,
+    /// Body bytes received.
+    pub bytes_got: u64,
+    /// What the requests cost at list price, in US dollars.
+    pub cost_usd: f64,
+}
+
+/// The cache of cold blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CacheReport {
+    /// Blocks found in memory.
+    pub hits_memory: u64,
+    /// Blocks found on disk.
+    pub hits_disk: u64,
+    /// Blocks that had to come from elsewhere.
+    pub misses: u64,
+    /// Hits whose identity or checksum was wrong: counted as misses and refetched.
+    pub refused: u64,
+    /// Bytes in memory.
+    pub memory_bytes: u64,
+    /// Most bytes in memory.
+    pub memory_bytes_max: u64,
+    /// Most bytes on disk; 0 is off.
+    pub disk_bytes_max: u64,
+}
+
+/// The newest batches in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TailReport {
+    /// Bytes in memory.
+    pub used_bytes: u64,
+    /// Most bytes in memory.
+    pub capacity_bytes: u64,
+}
