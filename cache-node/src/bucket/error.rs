@@ -51,8 +51,8 @@ pub enum BucketError {
         /// The key.
         key: String,
     },
-    /// Every permitted request was in flight for the whole time-out, so nothing was sent. *Wait*.
-    #[error("{operation} `{key}` waited its whole time-out behind other requests; raise the limit or slow down")]
+    /// Its turn did not come in time for one attempt, so nothing was sent. *Wait*.
+    #[error("{operation} `{key}` waited too long behind other requests; raise the limit or slow down")]
     Busy {
         /// The operation.
         operation: &'static str,

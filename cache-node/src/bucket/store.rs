@@ -18,7 +18,7 @@ use super::counters::{Counters, RequestKind};
 use super::error::BucketError;
 use super::key::Prefix;
 use super::observe::ObservedConnector;
-use super::settings::BucketSettings;
+use super::settings::{BucketSettings, BucketTimeouts};
 
 /// Retries of a read inside its overall time-out: enough for a store's hiccup, too few to hide an outage.
 const READ_RETRIES_MAX: usize = 4;
@@ -128,7 +128,7 @@ impl Stores {
         let lane = |store, in_flight_max| Lane {
             store,
             permits: Semaphore::new(in_flight_max),
-            overall: open.settings.timeouts.overall,
+            timeouts: open.settings.timeouts,
         };
         Self {
             backing,
@@ -161,7 +161,7 @@ impl Stores {
 pub(super) struct Lane {
     pub(super) store: Arc<dyn ObjectStore>,
     permits: Semaphore,
-    overall: Duration,
+    timeouts: BucketTimeouts,
 }
 
 impl Lane {
@@ -173,12 +173,14 @@ impl Lane {
         key: &str,
         work: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, BucketError> {
-        let deadline = Instant::now() + self.overall;
-        let Ok(permit) = timeout_at(deadline, self.permits.acquire()).await else {
+        let start = Instant::now();
+        let BucketTimeouts { attempt, overall, .. } = self.timeouts;
+        // A turn that comes too late for one whole attempt would only make an outcome unknown.
+        let Ok(permit) = timeout_at(start + (overall - attempt), self.permits.acquire()).await else {
             return Err(BucketError::Busy { operation, key: key.to_owned() });
         };
         let _permit = permit.expect("the semaphore is never closed");
-        match timeout_at(deadline, work).await {
+        match timeout_at(start + overall, work).await {
             Ok(outcome) => outcome.map_err(|error| stores.error(error, operation, key)),
             Err(_) => Err(BucketError::Timeout { operation, key: key.to_owned() }),
         }
@@ -275,6 +277,10 @@ fn check_limits(settings: &BucketSettings) -> Result<(), BucketError> {
             return Err(invalid(setting, format!("{value} requests at once; give at least one")));
         }
     }
+    let BucketTimeouts { connect, attempt, overall } = settings.timeouts;
+    if connect.is_zero() || connect > attempt || attempt > overall {
+        return Err(invalid("timeouts", "give 0 < connect <= attempt <= overall".to_owned()));
+    }
     Ok(())
 }
 
@@ -296,6 +302,10 @@ mod tests {
         settings.limits.puts = 0;
         let refused = Bucket::connect(&settings).await;
         assert!(matches!(refused, Err(BucketError::InvalidSettings { setting: "puts", .. })), "{refused:?}");
+        let mut settings = BucketSettings::at("memory://timeouts");
+        settings.timeouts.overall = settings.timeouts.attempt / 2;
+        let refused = Bucket::connect(&settings).await;
+        assert!(matches!(refused, Err(BucketError::InvalidSettings { setting: "timeouts", .. })), "{refused:?}");
     }
 
     #[tokio::test]
