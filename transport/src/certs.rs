@@ -163,12 +163,18 @@ struct Leaf {
 }
 
 fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, CertsError> {
-    let mut params = named("Kennel development CA", CA_LIFETIME);
+    let key = KeyPair::generate().map_err(CertsError::Generate)?;
+    // A name of its own tells it from the development CA that it replaces: a verifier finds issuers by name.
+    let mut params = named(&format!("Kennel development CA {}", short_name(&key)), CA_LIFETIME);
     // No intermediate may hang below it: whatever it signs is a leaf.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().map_err(CertsError::Generate)?;
     CertifiedIssuer::self_signed(params, key).map_err(CertsError::Generate)
+}
+
+/// The last four bytes of the public key in hex: as good as random, and no secret.
+fn short_name(key: &KeyPair) -> String {
+    key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn leaf(authority: &CertifiedIssuer<'_, KeyPair>, role: Role, names: &[String]) -> Result<Leaf, CertsError> {

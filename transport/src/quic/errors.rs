@@ -47,7 +47,8 @@ fn transport_failure(code: u64, decider: Decider, words: impl Fn() -> String) ->
     };
     // RFC 8446, 6.2: the alerts that a wrong set of certificates can cause.
     let reason = match alert {
-        48 => format!("{judge}: it was issued by another CA"),
+        // 51 is what a CA of the same name but another key causes.
+        48 | 51 => format!("{judge}: it was issued by another CA"),
         45 => format!("{judge}: it has expired or is not valid yet"),
         42 | 43 | 44 | 46 => format!("{judge}: {}", words()),
         116 => format!("{judged} presented no certificate"),
@@ -69,6 +70,7 @@ mod tests {
         };
         check(48, Decider::Here, "we refuse the peer's certificate: it was issued by another CA");
         check(48, Decider::Peer, "the peer refuses our certificate: it was issued by another CA");
+        check(51, Decider::Here, "we refuse the peer's certificate: it was issued by another CA");
         check(45, Decider::Peer, "the peer refuses our certificate: it has expired or is not valid yet");
         check(116, Decider::Peer, "this side presented no certificate");
         let error = transport_failure(10, Decider::Here, || "words".into());
