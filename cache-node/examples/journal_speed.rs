@@ -69,11 +69,11 @@ fn measure(journal: &Journal, round: u32, bytes: usize, in_flight: usize, total:
         latencies.push(since.elapsed());
         journal.free(ids);
     }
-    let rate = total as f64 / started.elapsed().as_secs_f64() / 1e6;
+    let rate = total as u128 * 1000 / started.elapsed().as_nanos();
     latencies.sort_unstable();
     let (half, worst) = (latencies[latencies.len() / 2], latencies[latencies.len() * 99 / 100]);
     let kib = bytes >> 10;
-    report(&format!("round {round}: {kib} KiB x {in_flight}: {rate:.0} MB/s, p50 {half:?}, p99 {worst:?}"));
+    report(&format!("round {round}: {kib} KiB x {in_flight}: {rate} MB/s, p50 {half:?}, p99 {worst:?}"));
     Ok(())
 }
 

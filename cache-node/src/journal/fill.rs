@@ -36,8 +36,8 @@ pub(super) struct Filler {
 enum Step {
     /// Copy these appends into the open group.
     Fill(Vec<Queued>),
-    /// Copy what is live in these groups forward.
-    Relocate(Vec<Place>),
+    /// Copy what is live in these groups forward; they were chosen after this many changes.
+    Relocate(Vec<Place>, u64),
     /// Hand the open group to the disk.
     Close,
     /// There is nothing left to do, ever.
@@ -49,7 +49,8 @@ impl Filler {
     pub(super) fn run(mut self) {
         let mut open: Option<OpenGroup> = None;
         let mut opened = Instant::now();
-        let mut relocated = false;
+        // The state in which copying forward was last tried for this group.
+        let mut relocated = None;
         loop {
             match self.next_step(open.as_ref(), opened, relocated) {
                 Step::Fill(appends) => {
@@ -60,8 +61,8 @@ impl Filler {
                     self.fill(&mut group, appends);
                     open = Some(group);
                 }
-                Step::Relocate(places) => {
-                    relocated = true;
+                Step::Relocate(places, changes) => {
+                    relocated = Some(changes);
                     opened = Instant::now();
                     match self.relocate(&places) {
                         Ok(group) => open = group,
@@ -69,7 +70,7 @@ impl Filler {
                     }
                 }
                 Step::Close => {
-                    relocated = false;
+                    relocated = None;
                     let group = open.take().expect("only an open group is closed");
                     if self.close(group).is_err() {
                         break;
@@ -82,7 +83,7 @@ impl Filler {
     }
 
     /// Waits until there is something to do and says what.
-    fn next_step(&self, open: Option<&OpenGroup>, opened: Instant, relocated: bool) -> Step {
+    fn next_step(&self, open: Option<&OpenGroup>, opened: Instant, relocated: Option<u64>) -> Step {
         let mut state = self.shared.state();
         loop {
             if state.poison.is_some() {
@@ -93,10 +94,10 @@ impl Filler {
             if open.is_some() && idle && (linger.is_zero() || state.closing) {
                 return Step::Close;
             }
-            if open.is_none() && !relocated {
+            if open.is_none() && relocated != Some(state.changes) {
                 let pinned = state.space.pinned_groups(PINNED_GROUPS_PER_FILL);
                 if !pinned.is_empty() && !state.closing {
-                    return Step::Relocate(pinned);
+                    return Step::Relocate(pinned, state.changes);
                 }
             }
             let appends = self.take_fitting(&mut state, open);

@@ -34,6 +34,8 @@ pub(super) struct State {
     next_record: u64,
     /// Groups handed to the disk and not yet durable.
     pub(super) in_disk: usize,
+    /// Rises when a group lands or records are freed: a copy forward that had no room may have some now.
+    pub(super) changes: u64,
     spare: Vec<AlignedBuffer>,
     pub(super) poison: Option<JournalError>,
     pub(super) closing: bool,
@@ -58,6 +60,7 @@ impl Shared {
             queued_bytes: 0,
             next_record,
             in_disk: 0,
+            changes: 0,
             spare: Vec::new(),
             poison: None,
             closing: false,
@@ -102,6 +105,7 @@ impl Shared {
         for id in ids {
             state.space.free(id);
         }
+        state.changes += 1;
         drop(state);
         // What became dead may make it worth while to copy the rest forward.
         self.wake.notify_all();
@@ -133,6 +137,7 @@ impl Shared {
         let mut state = self.state();
         state.space.durable(header.place.sequence, &moved);
         state.in_disk -= 1;
+        state.changes += 1;
         state.queued_bytes -= queued_bytes;
         if buffer.capacity() == self.bounds.buffer_bytes() && state.spare.len() < SPARE_BUFFERS_MAX {
             state.spare.push(buffer);
