@@ -1,15 +1,24 @@
 //! Reads: from the tail, from cached blocks, from the bucket.
 
+mod answer;
+mod bucket_log;
 mod cache;
+mod cold;
 mod flight;
 mod gather;
+mod reader;
+mod resolve;
 mod spans;
 mod store;
 mod tail;
 #[cfg(test)]
 mod testing;
 
+pub use answer::{BlockSource, FetchedPieces, ReadOutcome};
+pub use bucket_log::BucketLog;
 pub use cache::{BlockCache, BlockKey, CacheCounters, CacheError, CacheSettings, DISK_BYTES_MIN, DiskSettings};
+pub use cold::{ColdCounters, ColdError, ColdIndex, ColdReader, ColdSettings};
 pub use flight::FlightBroken;
+pub use reader::{Reader, ShardReads};
 pub use store::{LogStore, StoreError};
 pub use tail::{Tail, TailBudget, TailStanding};

@@ -1,11 +1,24 @@
 //! Batches, entries and logs for the tests of the read path.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use kennel_protocol::batch::{BatchBuilder, inspect_chunk};
+use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::entry::{Entry, EntryHead, EntryKind, HoleReason, IntegritySum, MessageIdentity};
-use kennel_protocol::ids::{Offset, PartitionId, PartitionKey};
+use kennel_protocol::ids::{ClusterId, Epoch, Lsn, Offset, PartitionId, PartitionKey, ProcessId, PutId, ShardId, Slot};
+use kennel_protocol::object::{
+    LogHeader, LogPosition, Manifest, OpenRecord, PartitionState, SealObject, SlotObject, decode_slot,
+    encode_log_object,
+};
 
 use super::spans::identity_at;
+use super::store::{LogStore, StoreError};
 
 /// A batch of `count` messages from `base` on, of partition 0, appended at `base` milliseconds.
 pub(crate) fn batch(base: u64, count: u32) -> Bytes {
@@ -74,4 +87,131 @@ fn declared(partition: u32, kind: EntryKind, base: u64, end: u64) -> Entry {
         body_checksum: 0,
     };
     Entry { head, body: Bytes::new() }
+}
+
+/// The log of shard 0, in memory, with faults on request.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryLog {
+    slots: Mutex<BTreeMap<LogPosition, Bytes>>,
+    manifest: Mutex<Option<Manifest>>,
+    puts: AtomicU64,
+    /// Ranges read so far.
+    pub(crate) ranges: AtomicU64,
+    /// Slots asked for so far.
+    pub(crate) slot_reads: AtomicU64,
+    /// How many of the next ranges come back with a flipped bit.
+    pub(crate) flips: AtomicU64,
+    /// How long a range takes.
+    pub(crate) delay: Mutex<Duration>,
+}
+
+impl MemoryLog {
+    /// A log whose first epoch was opened without partitions.
+    pub(crate) fn opened() -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        log.open(1, &[]);
+        log
+    }
+
+    fn put(&self) -> PutId {
+        PutId(u128::from(self.puts.fetch_add(1, Ordering::Relaxed)) + 1)
+    }
+
+    fn push(&self, epoch: u64, bytes: Bytes) -> SlotObject {
+        let mut slots = self.slots.lock().expect("no test panics here");
+        let slot = slots.keys().filter(|at| at.epoch.0 == epoch).count() as u64;
+        let object = decode_slot(&bytes).expect("what was just encoded");
+        slots.insert(LogPosition { epoch: Epoch(epoch), slot: Slot(slot) }, bytes);
+        object
+    }
+
+    pub(crate) fn open(&self, epoch: u64, partitions: &[PartitionState]) -> SlotObject {
+        let record = OpenRecord {
+            shard: ShardId(0),
+            epoch: Epoch(epoch),
+            process: ProcessId(1),
+            put: self.put(),
+            gathered: Epoch(epoch - 1),
+            adopted: Lsn(0),
+            answered: (1, 1),
+            partitions: partitions.to_vec(),
+        };
+        self.push(epoch, record.encode())
+    }
+
+    /// Stores entries in the next slot of an epoch.
+    pub(crate) fn store(&self, epoch: u64, entries: &[Entry]) -> SlotObject {
+        let slot = self.len(epoch);
+        let header = LogHeader {
+            cluster: ClusterId(1),
+            shard: ShardId(0),
+            epoch: Epoch(epoch),
+            slot: Slot(slot),
+            process: ProcessId(1),
+            put: self.put(),
+            lsn_from: Lsn(0),
+            lsn_end: Lsn(entries.len() as u64),
+        };
+        let numbered =
+            entries.iter().zip(0..).map(|(entry, lsn)| NumberedEntry { lsn: Lsn(lsn), entry: entry.clone() });
+        let object = encode_log_object(header, &numbered.collect::<Vec<_>>()).expect("good entries");
+        self.push(epoch, object.to_contiguous())
+    }
+
+    pub(crate) fn seal(&self, epoch: u64) -> SlotObject {
+        let seal = SealObject {
+            shard: ShardId(0),
+            epoch: Epoch(epoch),
+            slot: Slot(self.len(epoch)),
+            by: Epoch(epoch + 1),
+            process: ProcessId(2),
+            put: self.put(),
+        };
+        self.push(epoch, seal.encode())
+    }
+
+    /// Ends an epoch that never opened.
+    pub(crate) fn seal_unopened(&self, epoch: u64) -> SlotObject {
+        assert_eq!(self.len(epoch), 0, "it never opened");
+        self.seal(epoch)
+    }
+
+    pub(crate) fn set_manifest(&self, manifest: Manifest) {
+        self.slots.lock().expect("no test panics here").retain(|at, _| *at >= manifest.log_start);
+        *self.manifest.lock().expect("no test panics here") = Some(manifest);
+    }
+
+    pub(crate) fn len(&self, epoch: u64) -> u64 {
+        self.slots.lock().expect("no test panics here").keys().filter(|at| at.epoch.0 == epoch).count() as u64
+    }
+
+    fn bytes(&self, at: LogPosition) -> Option<Bytes> {
+        self.slots.lock().expect("no test panics here").get(&at).cloned()
+    }
+}
+
+#[async_trait]
+impl LogStore for MemoryLog {
+    async fn slot(&self, _: ShardId, at: LogPosition) -> Result<Option<SlotObject>, StoreError> {
+        self.slot_reads.fetch_add(1, Ordering::Relaxed);
+        Ok(self.bytes(at).map(|bytes| decode_slot(&bytes).expect("a good object")))
+    }
+
+    async fn range(&self, _: ShardId, at: LogPosition, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        self.ranges.fetch_add(1, Ordering::Relaxed);
+        let delay = *self.delay.lock().expect("no test panics here");
+        tokio::time::sleep(delay).await;
+        let place = |at: u64| usize::try_from(at).expect("small");
+        let Some(bytes) = self.bytes(at) else { return Ok(None) };
+        let mut bytes = bytes[place(range.start)..place(range.end)].to_vec();
+        let flipped = self.flips.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |flips| flips.checked_sub(1));
+        if flipped.is_ok() {
+            bytes[0] ^= 1;
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    async fn manifest(&self, _: ShardId) -> Result<Option<Manifest>, StoreError> {
+        Ok(self.manifest.lock().expect("no test panics here").clone())
+    }
 }

@@ -202,8 +202,8 @@ impl ShardIndex {
         index.set_cut(entry.cut);
         let (kind, place) = match entry.kind {
             EntryKind::Chunk => (RunKind::Block, place_of(places, entry)),
-            EntryKind::Hole(reason) => (RunKind::Hole(reason), 0),
-            EntryKind::Trim | EntryKind::Cut => return,
+            EntryKind::Hole(reason) if entry.base < entry.end => (RunKind::Hole(reason), 0),
+            EntryKind::Hole(_) | EntryKind::Trim | EntryKind::Cut => return,
         };
         let last_checksum = entry.last.map_or(0, |last: MessageIdentity| last.checksum);
         let last_timestamp = entry.last.map_or(0, |last| last.base_timestamp);
@@ -258,8 +258,7 @@ fn possible(entry: &IndexEntry) -> bool {
     let in_reach = entry.position.checked_add(u64::from(entry.bytes)).is_some_and(|end| u32::try_from(end).is_ok());
     match entry.kind {
         EntryKind::Chunk => entry.base < entry.end && entry.bytes > 0 && entry.last.is_some() && in_reach,
-        EntryKind::Hole(_) => entry.base < entry.end,
-        EntryKind::Trim => entry.base <= entry.end,
+        EntryKind::Hole(_) | EntryKind::Trim => entry.base <= entry.end,
         EntryKind::Cut => entry.base == entry.end,
     }
 }

@@ -102,14 +102,15 @@ impl Objects {
         self.objects[object as usize].blocks[place as usize]
     }
 
-    /// The unit that holds one block.
-    pub(super) fn unit(&self, object: u32, place: u32) -> FetchUnit {
-        let object = &self.objects[object as usize];
-        let wanted = object.blocks[place as usize];
-        let blocks = if wanted.bytes >= UNIT_BYTES { vec![wanted] } else { window(&object.blocks, wanted) };
+    /// The unit that holds one block: with its neighbours if they are still known, else alone.
+    pub(super) fn unit(&self, object: u32, name: ObjectName, wanted: BlockPlace) -> FetchUnit {
+        // Between planning and asking, a trim may have let the places go, or the whole index may have begun anew.
+        let known = self.objects.get(object as usize).filter(|object| object.name == name);
+        let blocks = known.filter(|_| wanted.bytes < UNIT_BYTES).map(|object| window(&object.blocks, wanted));
+        let blocks = blocks.filter(|blocks| blocks.contains(&wanted)).unwrap_or_else(|| vec![wanted]);
         let from = u64::from(blocks[0].position);
         let to = blocks.iter().map(BlockPlace::end).max().expect("a unit holds the block asked for");
-        FetchUnit { object: object.name, from, to, blocks }
+        FetchUnit { object: name, from, to, blocks }
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
@@ -147,14 +148,18 @@ mod tests {
         objects
     }
 
+    fn unit(objects: &Objects, place: u32) -> FetchUnit {
+        objects.unit(0, NAME, objects.place(0, place))
+    }
+
     #[test]
     fn neighbours_share_a_unit_and_a_large_block_has_its_own() {
         let objects = objects(&[1000, 1000, UNIT_BYTES, 1000]);
-        let unit = objects.unit(0, 0);
-        assert_eq!(unit, objects.unit(0, 1));
+        let unit = unit(&objects, 0);
+        assert_eq!(unit, unit(&objects, 1));
         assert_eq!((unit.from, unit.to, unit.blocks.len()), (128, 2128, 2));
-        assert_eq!(objects.unit(0, 2).blocks.len(), 1);
-        assert_eq!(objects.unit(0, 3).blocks.len(), 1, "the last one begins in another window");
+        assert_eq!(unit(&objects, 2).blocks.len(), 1);
+        assert_eq!(unit(&objects, 3).blocks.len(), 1, "the last one begins in another window");
     }
 
     #[test]
@@ -162,7 +167,9 @@ mod tests {
         let mut objects = objects(&[10, 10]);
         objects.release(0);
         assert_eq!(objects.place(0, 1).bytes, 10);
+        let planned = objects.place(0, 1);
         objects.release(0);
         assert!(objects.objects[0].blocks.is_empty());
+        assert_eq!(objects.unit(0, NAME, planned).blocks, [planned], "who planned before can still read");
     }
 }

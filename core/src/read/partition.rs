@@ -49,7 +49,7 @@ pub struct BlockRead {
     pub object: ObjectName,
     /// Its place there.
     pub place: BlockPlace,
-    number: (u32, u32),
+    number: u32,
 }
 
 /// One step of a cold read.
@@ -99,7 +99,7 @@ impl PartitionIndex {
 
     /// Moves the trim point, which never goes back (R17), and returns the objects whose blocks fell below it.
     pub(super) fn trim_to(&mut self, trim: Offset) -> Vec<u32> {
-        self.trim = self.trim.max(trim);
+        self.trim = self.trim.max(trim.min(self.end));
         let gone = self.runs.partition_point(|run| run.end <= self.trim);
         self.runs.drain(..gone).filter(|run| run.kind == RunKind::Block).map(|run| run.object).collect()
     }
@@ -177,7 +177,7 @@ impl PartitionIndex {
 }
 
 pub(super) fn unit(block: &BlockRead, objects: &Objects) -> FetchUnit {
-    objects.unit(block.number.0, block.number.1)
+    objects.unit(block.number, block.object, block.place)
 }
 
 fn step(run: &Run, objects: &Objects) -> ColdStep {
@@ -193,6 +193,6 @@ fn block(run: &Run, objects: &Objects) -> BlockRead {
         end: run.end,
         object: objects.name(run.object),
         place: objects.place(run.object, run.place),
-        number: (run.object, run.place),
+        number: run.object,
     }
 }

@@ -153,6 +153,11 @@ impl Tail {
         self.shard
     }
 
+    /// The newest epoch that the node takes part in or has heard of; 0 at first.
+    pub fn epoch(&self) -> Epoch {
+        self.lock().epoch
+    }
+
     /// What this node may say about the shard, and about one partition.
     pub fn standing(&self, key: &PartitionKey) -> TailStanding {
         let state = self.lock();
