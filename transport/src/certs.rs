@@ -174,7 +174,8 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, CertsError> {
 
 /// The last four bytes of the public key in hex: as good as random, and no secret.
 fn short_name(key: &KeyPair) -> String {
-    key.public_key_raw().iter().rev().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let last = key.public_key_raw().last_chunk().expect("a P-256 key has 65 bytes");
+    format!("{:08x}", u32::from_be_bytes(*last))
 }
 
 fn leaf(authority: &CertifiedIssuer<'_, KeyPair>, role: Role, names: &[String]) -> Result<Leaf, CertsError> {

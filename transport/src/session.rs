@@ -26,7 +26,7 @@ pub trait Session: fmt::Debug + Send + Sync {
     /// Opens a lane. Waits while the peer allows no further one.
     ///
     /// # Cancel safety
-    /// Safe: a lane that was opened in vain is given up and the peer never sees it.
+    /// Safe: a lane that was opened in vain is given up, and the peer's accept passes over it.
     async fn open(&self, lane: Lane) -> Result<LaneStream, SessionError>;
 
     /// The next lane that the peer opened, in the order of opening.

@@ -294,4 +294,26 @@ mod tests {
         check(&ca.ca, &ca.node.certificate, &ca.client.key, "does not belong to the certificate");
         check(&other.ca, &ca.node.certificate, &ca.node.key, "was not issued by the CA");
     }
+    #[test]
+    fn a_certificate_out_of_its_time_is_named() {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("ca.pem"), issuer.pem()).expect("a file");
+        let load = |from: i32, to: i32| {
+            let mut params = CertificateParams::default();
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+            let key = KeyPair::generate().expect("a key");
+            let leaf = params.signed_by(&key, &issuer).expect("a certificate");
+            fs::write(path("leaf.pem"), leaf.pem()).expect("a file");
+            fs::write(path("leaf.key"), key.serialize_pem()).expect("a file");
+            TlsIdentity::load(&path("ca.pem"), &path("leaf.pem"), &path("leaf.key"))
+        };
+        assert!(matches!(load(2001, 2002), Err(IdentityError::Expired { .. })));
+        assert!(matches!(load(3001, 3002), Err(IdentityError::NotYetValid { .. })));
+        assert_eq!(load(2001, 3002).expect("in its time").named().role, None);
+    }
 }

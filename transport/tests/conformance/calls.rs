@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kennel_protocol::ids::ShardId;
+use kennel_protocol::ids::{Epoch, ShardId};
 use kennel_protocol::wire::{ErrorCode, Message, Partitions, PartitionsRequest, WireError};
 use kennel_transport::close::{Advice, SessionError};
 use kennel_transport::frames::FrameReadError;
@@ -17,7 +17,7 @@ fn question(number: u16) -> Message {
 }
 
 fn answer(number: u16) -> Message {
-    Message::Partitions(Partitions { shard: ShardId(number), epoch: Default::default(), partitions: Vec::new() })
+    Message::Partitions(Partitions { shard: ShardId(number), epoch: Epoch(1), partitions: Vec::new() })
 }
 
 fn soon() -> Instant {
@@ -55,10 +55,10 @@ async fn ask_many(caller: &Caller, numbers: std::ops::Range<u16>) {
 }
 
 pub(crate) async fn many_at_once(pair: Pair) {
-    let ((caller, _inbound), far) = callers(&pair).await;
+    let ((caller, inbound), far) = callers(&pair).await;
     let serving = tokio::spawn(serve(far));
     ask_many(&caller, 0..2000).await;
-    drop((caller, _inbound));
+    drop((caller, inbound));
     serving.await.expect("the server ends with its caller");
 }
 
