@@ -54,6 +54,24 @@ fn every_default_has_a_comment() {
 }
 
 #[test]
+fn the_local_ring_is_valid() {
+    let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/local"));
+    let mut ports = Vec::new();
+    for node in 1..=3 {
+        let path = folder.join(format!("node-{node}.toml"));
+        let layers = Layers::read(Sources { file: Some(&path), ..Sources::default() }).expect("known keys");
+        let settings = layers.settings().expect("valid settings");
+        assert_eq!(settings.node.id, NodeId(node));
+        assert!(settings.seeds.contains(&settings.listen.gossip.to_string()), "each node is a seed of the others");
+        ports
+            .extend([settings.listen.quic, settings.listen.gossip, settings.listen.http].map(|address| address.port()));
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 9, "nodes on one host share no port");
+}
+
+#[test]
 fn layers_lie_over_each_other() {
     let file = user_file("[node]\nid = 2\nzone = 'file'\nweight = 50\n");
     let environment = [
