@@ -1,2 +1,106 @@
-//! Entry point.
-fn main() {}
+//! The command line of a cache node. It parses and prints; everything else is in the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cache_node::config::{Layers, Sources};
+use clap::{Args, Parser, Subcommand};
+use kennel_transport::certs::{Overwrite, create_development_ca};
+
+#[derive(Parser)]
+#[command(name = "cache-node", version, about = "A node of the Kennel cache ring.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check a configuration and print what it comes to, secrets redacted.
+    CheckConfig(Configuration),
+    /// Make a development CA with certificates for nodes, shippers and readers.
+    Certs(Certs),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args)]
+struct Configuration {
+    /// A TOML file over the built-in defaults.
+    #[arg(long, env = "KENNEL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One value over file and environment, as in `--set node.id=2`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+}
+
+#[derive(Args)]
+struct Certs {
+    /// Where the files go; created if absent.
+    #[arg(long)]
+    directory: PathBuf,
+    /// A host name or address that nodes are reached under, beside localhost. May be repeated.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Replace files that are there already; every process must then load the new ones.
+    #[arg(long)]
+    force: bool,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::CheckConfig(configuration) => check_config(&configuration),
+        Command::Certs(certs) => make_certificates(&certs),
+        Command::Version => {
+            say(&format!("cache-node {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line with the whole chain: what failed, and why.
+            eprintln!("cache-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check_config(configuration: &Configuration) -> anyhow::Result<()> {
+    let layers = layers(configuration)?;
+    layers.settings()?;
+    say(layers.effective().trim_end());
+    Ok(())
+}
+
+fn make_certificates(certs: &Certs) -> anyhow::Result<()> {
+    let overwrite = if certs.force { Overwrite::Replace } else { Overwrite::Refuse };
+    let made = create_development_ca(&certs.directory, &certs.hosts, overwrite)?;
+    for (what, path) in [
+        ("authority", &made.ca),
+        ("nodes", &made.node.certificate),
+        ("shippers", &made.shipper.certificate),
+        ("readers", &made.client.certificate),
+    ] {
+        say(&format!("{what:10} {}", path.display()));
+    }
+    Ok(())
+}
+
+fn layers(configuration: &Configuration) -> anyhow::Result<Layers> {
+    // A variable that is not Unicode cannot be one of ours.
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let sources = Sources {
+        file: configuration.config.as_deref(),
+        environment: &environment,
+        assignments: &configuration.assignments,
+    };
+    Ok(Layers::read(sources)?)
+}
+
+#[expect(clippy::print_stdout, reason = "answers of commands go to standard output")]
+fn say(line: &str) {
+    println!("{line}");
+}
