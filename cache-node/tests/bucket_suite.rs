@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cache_node::bucket::{
-    Bucket, BucketError, BucketSettings, BucketTimeouts, CreateOutcome, ProbeError, Secret, Suffix,
+    Bucket, BucketError, BucketSettings, BucketTimeouts, CreateOutcome, ProbeError, Secret, Suffix, establish_cluster,
 };
 use cache_node::random;
 use futures::future::join_all;
@@ -330,6 +330,18 @@ async fn a_failed_bulk_delete_confirms_nothing() {
     assert!(deleted.confirmed.is_empty(), "{deleted:?}");
     assert_eq!(deleted.unconfirmed, ["object"]);
     assert!(matches!(deleted.first_error, Some(BucketError::Rejected { .. })), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_established_through_lost_answers() {
+    let server = start_server().await;
+    let bucket = connect(&settings_of(&server)).await;
+    for fault in [Fault::Reset, Fault::Refuse(409), Fault::LostAnswer] {
+        server.faults.add(FaultRule::next_put("/cluster", fault));
+    }
+    let first = establish_cluster(&bucket, 8, None).await.expect("an identity");
+    assert_eq!(server.faults.hits(), 3);
+    assert_eq!(establish_cluster(&bucket, 8, Some(first.cluster)).await.expect("the same identity"), first);
 }
 
 #[tokio::test]

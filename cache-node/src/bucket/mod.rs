@@ -4,6 +4,7 @@
 //! `Unknown`, never a failure; a 409 is no verdict; `None` is a *proven* absence; every read has a limit. What it
 //! refuses to know: claims, slots, manifests and who owns what. It never resolves an `Unknown`: its callers read back.
 
+mod cluster;
 mod counters;
 mod create;
 mod error;
@@ -15,6 +16,7 @@ mod read;
 mod settings;
 mod store;
 
+pub use cluster::{ClusterError, establish_cluster};
 pub use counters::{Counters, CountersSnapshot, RequestKind};
 pub use create::CreateOutcome;
 pub use error::{Advice, BucketError};

@@ -133,15 +133,11 @@ impl Bucket {
             let Some(found) = absent_as_none(lane.store.get_opts(&path, options).await)? else { return Ok(Ok(None)) };
             self.take(key, &path, found).await
         };
-        match lane.run(&self.stores, operation, key, get).await?? {
-            Some(found) => Ok(Some(found)),
-            None => {
-                if let Backing::File { .. } = self.stores.backing {
-                    self.prove_absence(key).await?;
-                }
-                Ok(None)
-            }
+        let found = lane.run(&self.stores, operation, key, get).await??;
+        if found.is_none() && matches!(self.stores.backing, Backing::File { .. }) {
+            self.prove_absence(key).await?;
         }
+        Ok(found)
     }
 
     /// The body of an answer. Two kinds of errors: the outer is the client's, the inner already ours.

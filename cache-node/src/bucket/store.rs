@@ -176,7 +176,7 @@ impl Lane {
         let start = Instant::now();
         let BucketTimeouts { attempt, overall, .. } = self.timeouts;
         // A turn that comes too late for one whole attempt would only make an outcome unknown.
-        let Ok(permit) = timeout_at(start + (overall - attempt), self.permits.acquire()).await else {
+        let Ok(permit) = timeout_at(start + overall.saturating_sub(attempt), self.permits.acquire()).await else {
             return Err(BucketError::Busy { operation, key: key.to_owned() });
         };
         let _permit = permit.expect("the semaphore is never closed");
