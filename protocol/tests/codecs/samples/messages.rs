@@ -1,0 +1,224 @@
+//! One message of each kind, drawn from a seed.
+
+use kennel_protocol::entry::NumberedEntry;
+use kennel_protocol::frame::FrameKind;
+use kennel_protocol::ids::{ClusterId, Epoch, Incarnation, JournalId, Lsn, NodeId, ProcessId};
+use kennel_protocol::limits::FETCH_BYTES_MAX;
+use kennel_protocol::wire::{
+    Ask, AskAnswer, CatalogAck, CatalogPut, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched,
+    Follow, Hello, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions,
+    PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck,
+    ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
+};
+
+use super::{Draw, batch, catalog, entry};
+
+/// A valid message of this kind.
+pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::Hello | FrameKind::Welcome | FrameKind::Error => opening(kind, draw),
+        FrameKind::ViewRequest | FrameKind::View | FrameKind::PartitionsRequest | FrameKind::Partitions => {
+            picture(kind, draw)
+        }
+        FrameKind::CatalogPut => {
+            Message::CatalogPut(CatalogPut { revision: draw.number(), catalog: catalog(draw).encode() })
+        }
+        FrameKind::CatalogAck => {
+            Message::CatalogAck(CatalogAck { revision: draw.number(), incarnation_next: Incarnation(draw.number()) })
+        }
+        FrameKind::PositionsRequest | FrameKind::Positions | FrameKind::Ship | FrameKind::ShipAck => {
+            shipping(kind, draw)
+        }
+        FrameKind::Fetch => Message::Fetch(fetch(draw)),
+        FrameKind::Fetched => Message::Fetched(fetched(draw)),
+        FrameKind::Follow => {
+            let Fetch { partition, from, bytes_max, epoch, last, .. } = fetch(draw);
+            Message::Follow(Follow { partition, from, bytes_max, epoch, last })
+        }
+        FrameKind::Followed => Message::Followed(fetched(draw)),
+        between => Message::Shard(shard_message(between, draw)),
+    }
+}
+
+fn opening(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::Hello => Message::Hello(Hello {
+            version_min: 1,
+            version_max: 1 + draw.short() % 9,
+            role: [Role::Node, Role::Shipper, Role::Client][draw.index(3)],
+            cluster: draw.maybe(|draw| ClusterId(draw.wide())),
+            node: draw.maybe(|draw| NodeId(draw.number())),
+            process: ProcessId(draw.wide()),
+            agent: draw.text(),
+        }),
+        FrameKind::Welcome => Message::Welcome(Welcome {
+            version: draw.short(),
+            cluster: ClusterId(draw.wide()),
+            node: NodeId(draw.number()),
+            process: ProcessId(draw.wide()),
+            shard_count: 1 + draw.short() % 4096,
+        }),
+        _ => Message::Error(WireError {
+            code: [ErrorCode::VersionWindow, ErrorCode::Busy, ErrorCode::Internal][draw.index(3)],
+            message: draw.text(),
+            offset: draw.maybe(Draw::offset),
+            node: draw.maybe(|draw| NodeId(draw.number())),
+        }),
+    }
+}
+
+fn picture(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::ViewRequest => Message::ViewRequest(ViewRequest),
+        FrameKind::View => Message::View(View {
+            shard_count: 8,
+            nodes: draw.list(|draw| NodeAddress {
+                node: NodeId(draw.number()),
+                address: draw.text(),
+                zone: draw.text(),
+            }),
+            shards: draw.list(|draw| ShardView {
+                shard: draw.shard(),
+                epoch: draw.epoch(),
+                owner: draw.maybe(|draw| NodeId(draw.number())),
+            }),
+        }),
+        FrameKind::PartitionsRequest => Message::PartitionsRequest(PartitionsRequest { shard: draw.shard() }),
+        _ => Message::Partitions(Partitions {
+            shard: draw.shard(),
+            epoch: draw.epoch(),
+            partitions: draw.list(|draw| PartitionReport {
+                partition: draw.partition(),
+                trim: draw.offset(),
+                stored: draw.offset(),
+                committed: draw.offset(),
+            }),
+        }),
+    }
+}
+
+fn shipping(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::PositionsRequest => {
+            Message::PositionsRequest(PositionsRequest { shard: draw.shard(), partitions: draw.list(Draw::partition) })
+        }
+        FrameKind::Positions => {
+            Message::Positions(Positions { shard: draw.shard(), epoch: draw.epoch(), marks: draw.list(marks) })
+        }
+        FrameKind::Ship => Message::Ship(Ship {
+            shard: draw.shard(),
+            epoch: Epoch(draw.below(9)),
+            chunks: draw.list(|draw| {
+                let entry = entry(draw);
+                ShipChunk { head: entry.head, body: entry.body }
+            }),
+        }),
+        _ => Message::ShipAck(ShipAck {
+            shard: draw.shard(),
+            epoch: draw.epoch(),
+            marks: draw.list(marks),
+            problems: draw.list(|draw| (draw.partition(), problem(draw))),
+            refusal: draw.maybe(|draw| {
+                [ShipRefusal::NotOwner, ShipRefusal::JournalFull, ShipRefusal::UploadsBehind, ShipRefusal::Halted]
+                    [draw.index(4)]
+            }),
+        }),
+    }
+}
+
+fn marks(draw: &mut Draw) -> PartitionMarks {
+    PartitionMarks {
+        partition: draw.partition(),
+        next: draw.offset(),
+        committed: draw.offset(),
+        stored: draw.offset(),
+        last: draw.maybe(Draw::identity),
+    }
+}
+
+fn problem(draw: &mut Draw) -> ShipProblem {
+    match draw.below(3) {
+        0 => ShipProblem::Expected(draw.offset()),
+        1 => ShipProblem::Diverged { ring: draw.identity(), source: draw.identity() },
+        _ => ShipProblem::Corrupt,
+    }
+}
+
+fn fetch(draw: &mut Draw) -> Fetch {
+    Fetch {
+        partition: draw.partition(),
+        from: match draw.below(4) {
+            0 => FetchFrom::Offset(draw.offset()),
+            1 => FetchFrom::Timestamp(draw.number()),
+            2 => FetchFrom::First,
+            _ => FetchFrom::Last,
+        },
+        bytes_max: u32::try_from(draw.index(FETCH_BYTES_MAX)).expect("a few MiB"),
+        messages_max: draw.word(),
+        wait_millis: draw.word(),
+        epoch: draw.epoch(),
+        last: draw.maybe(Draw::identity),
+        forwarded: draw.coin(),
+    }
+}
+
+fn fetched(draw: &mut Draw) -> Fetched {
+    let (partition, start) = (draw.partition(), draw.offset());
+    Fetched {
+        partition,
+        epoch: draw.epoch(),
+        start,
+        next: start.plus(draw.below(100)),
+        trim: draw.offset(),
+        stored: draw.offset(),
+        committed: draw.offset(),
+        holes: draw.list(|draw| (start, start.plus(draw.below(9)), draw.reason())),
+        served: [Served::Tail, Served::CacheMemory, Served::CacheDisk, Served::Bucket, Served::Nothing][draw.index(5)],
+        batches: batch(draw, partition.partition, start),
+    }
+}
+
+fn shard_message(kind: FrameKind, draw: &mut Draw) -> ShardMessage {
+    let stamp = ShardStamp { shard: draw.shard(), epoch: draw.epoch(), process: ProcessId(draw.wide()) };
+    let (journal, gather) = (JournalId(draw.wide()), draw.epoch());
+    let (from, end) = (Lsn(draw.number()), Lsn(draw.number()));
+    let fenced = draw.maybe(Draw::epoch);
+    match kind {
+        FrameKind::Ask => ShardMessage::Ask(Ask { stamp, round: draw.number() }),
+        FrameKind::AskAnswer => ShardMessage::AskAnswer(AskAnswer {
+            stamp,
+            round: draw.number(),
+            journal,
+            newest: draw.epoch(),
+            hears_owner: draw.coin(),
+        }),
+        FrameKind::Seal => ShardMessage::Seal(Seal { stamp, gather }),
+        FrameKind::SealAnswer => ShardMessage::SealAnswer(SealAnswer { stamp, journal, gather, from, end, fenced }),
+        FrameKind::Pull => ShardMessage::Pull(Pull { stamp, gather, from, end }),
+        FrameKind::Pulled => ShardMessage::Pulled(Pulled {
+            stamp,
+            gather,
+            entries: draw.list(|draw| NumberedEntry { lsn: Lsn(draw.number()), entry: entry(draw) }),
+        }),
+        FrameKind::Copy => ShardMessage::Copy(Copy {
+            stamp,
+            entries: draw.list(copy_entry),
+            committed: from,
+            stored: end,
+            open: draw.coin(),
+            released: draw.coin(),
+        }),
+        _ => {
+            ShardMessage::CopyAck(CopyAck { stamp, journal, durable: from, expected: end, inline: draw.coin(), fenced })
+        }
+    }
+}
+
+fn copy_entry(draw: &mut Draw) -> CopyEntry {
+    let source = if draw.coin() {
+        CopySource::Inline(entry(draw))
+    } else {
+        CopySource::Adopt { epoch: draw.epoch(), lsn: Lsn(draw.number()) }
+    };
+    CopyEntry { lsn: Lsn(draw.number()), source }
+}
