@@ -8,5 +8,6 @@ pub mod gossip;
 pub mod http;
 pub mod journal;
 pub mod metrics;
+pub mod node;
 pub mod random;
 pub mod read;

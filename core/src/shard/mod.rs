@@ -36,6 +36,7 @@ pub use io::{
 };
 
 use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
+use kennel_protocol::object::PartitionState;
 use kennel_protocol::wire::{Copy, PartitionReport, Seal, ShardMessage, ShipRefusal};
 
 use crate::time::Instant;
@@ -368,6 +369,15 @@ impl Shard {
         effects.then(Then::Note(Note::Halted(why.clone())));
         effects.then(Then::Role(RoleChange::Halted));
         self.role = Role::Halted(why);
+    }
+
+    /// Where the partitions stood when this node's epoch opened, before what was adopted. Given once per epoch: readers
+    /// begin from it.
+    pub fn take_open_states(&mut self) -> Option<Vec<PartitionState>> {
+        match &mut self.role {
+            Role::Owner(owner) => owner.take_open_states(),
+            _ => None,
+        }
     }
 
     /// Where the partitions stand, if this node owns the shard.

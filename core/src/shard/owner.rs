@@ -40,6 +40,8 @@ pub(crate) struct Owner {
     retiring: Option<Retiring>,
     /// Since when another placement would be better.
     misplaced_since: Option<Instant>,
+    /// The partitions as the open record states them, until the driver has taken them for its readers.
+    open_states: Option<Vec<PartitionState>>,
     /// The epoch's first manifest, until it is known to stand.
     manifest: Option<ManifestCreate>,
 }
@@ -91,8 +93,10 @@ impl Owner {
             retiring: None,
             misplaced_since: None,
             manifest: None,
+            open_states: None,
         };
         owner.carry_manifest(ground, manifest.as_deref(), &at_log_end, effects);
+        owner.open_states = Some(at_log_end);
         owner.advance(ground, effects);
         owner
     }
@@ -111,6 +115,10 @@ impl Owner {
 
     pub(crate) fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) fn take_open_states(&mut self) -> Option<Vec<PartitionState>> {
+        self.open_states.take()
     }
 
     pub(crate) fn publisher(&self) -> &Publisher {

@@ -206,6 +206,11 @@ impl BlockCache {
         self.hybrid.remove(&key);
     }
 
+    /// Bytes in the memory half.
+    pub fn memory_bytes(&self) -> u64 {
+        self.hybrid.memory().usage() as u64
+    }
+
     /// What the cache did so far.
     pub fn counters(&self) -> CacheCounters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

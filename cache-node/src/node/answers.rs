@@ -1,0 +1,242 @@
+//! Answers questions: views, positions, partitions, catalogues, fetches. Asks the owner where this node does not know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kennel_core::membership::Membership;
+use kennel_protocol::batch::batches;
+use kennel_protocol::catalog::Catalog;
+use kennel_protocol::entry::MessageIdentity;
+use kennel_protocol::frame::{Frame, FrameKind};
+use kennel_protocol::ids::{Epoch, Incarnation, NodeId, Offset, ShardId};
+use kennel_protocol::keys::CatalogKey;
+use kennel_protocol::wire::{
+    CatalogAck, CatalogPut, ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, View,
+    WireError,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::peers::Peers;
+use super::roles::Roles;
+use super::serve::refuse;
+use super::shard_task::ShardInput;
+use crate::bucket::{Bucket, CreateOutcome};
+use crate::read::{FetchedPieces, ReadOutcome, Reader};
+
+/// How long a question may take beyond what its asker is willing to wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most catalogues of one listing.
+const CATALOGS_MAX: usize = 100_000;
+
+/// The shard under whose claim the catalogue lives (PROTOCOL R29).
+const CATALOG_SHARD: ShardId = ShardId(0);
+
+/// Everything that questions are answered from.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) node: NodeId,
+    pub(super) shards: Vec<mpsc::Sender<ShardInput>>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) roles: Arc<Roles>,
+    pub(super) peers: Peers,
+    pub(super) bucket: Bucket,
+    pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
+}
+
+/// An answer to a fetch, from here or from the owner.
+#[derive(Debug)]
+pub(super) enum Batches {
+    /// From here, as it lies in memory.
+    Here(FetchedPieces),
+    /// From the owner.
+    There(Fetched),
+}
+
+impl Answers {
+    /// The answer to a question as a frame. Errors are answers.
+    pub(super) async fn frame(&self, question: Message, correlation: u64) -> Frame {
+        match question {
+            Message::Fetch(fetch) => match self.fetch(fetch).await {
+                Ok(Batches::Here(pieces)) => pieces.into_frame(correlation),
+                Ok(Batches::There(fetched)) => Message::Fetched(fetched).encode(correlation),
+                Err(error) => Message::Error(error).encode(correlation),
+            },
+            question => self.answer(question).await.unwrap_or_else(Message::Error).encode(correlation),
+        }
+    }
+
+    /// The answer to any question but a fetch.
+    pub(super) async fn answer(&self, question: Message) -> Result<Message, WireError> {
+        match question {
+            Message::ViewRequest(_) => Ok(Message::View(self.view())),
+            Message::PositionsRequest(request) => self.positions(request).await,
+            Message::PartitionsRequest(request) => self.partitions(request.shard).await,
+            Message::CatalogPut(put) => self.put_catalog(put).await,
+            Message::Fetch(fetch) => match self.fetch(fetch).await? {
+                Batches::Here(pieces) => Ok(Message::Fetched(pieces.into_fetched())),
+                Batches::There(fetched) => Ok(Message::Fetched(fetched)),
+            },
+            _ => Err(refuse(ErrorCode::NotAllowed, "this is no question for a node", None)),
+        }
+    }
+
+    fn view(&self) -> View {
+        let membership = self.membership.borrow().clone();
+        let members = membership.as_ref().map_or(&[][..], |membership| membership.members());
+        let nodes = members.iter().map(|member| NodeAddress {
+            node: member.node,
+            address: member.address.clone(),
+            zone: member.zone.0.clone(),
+        });
+        let shard_count = u16::try_from(self.shards.len()).expect("a cluster's shards are counted in 16 bits");
+        View { shard_count, nodes: nodes.collect(), shards: self.roles.views() }
+    }
+
+    fn inbox(&self, shard: ShardId) -> Result<&mpsc::Sender<ShardInput>, WireError> {
+        let unknown = || refuse(ErrorCode::NotAllowed, format!("there is no shard {shard}"), None);
+        self.shards.get(usize::from(shard.0)).ok_or_else(unknown)
+    }
+
+    async fn ask_shard<T>(
+        &self,
+        shard: ShardId,
+        question: impl FnOnce(oneshot::Sender<T>) -> ShardInput,
+    ) -> Result<T, WireError> {
+        let stopping = || refuse(ErrorCode::Stopping, "the node is stopping", None);
+        let (answer, answered) = oneshot::channel();
+        self.inbox(shard)?.send(question(answer)).await.map_err(|_| stopping())?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    fn moved(&self, shard: ShardId) -> WireError {
+        match self.roles.owner(shard) {
+            (_, Some(owner)) => refuse(ErrorCode::Moved, format!("node {owner} owns shard {shard}"), Some(owner)),
+            (_, None) => refuse(ErrorCode::NoOwner, format!("shard {shard} has no owner yet"), None),
+        }
+    }
+
+    async fn positions(&self, request: PositionsRequest) -> Result<Message, WireError> {
+        let shard = request.shard;
+        let positions = self.ask_shard(shard, |answer| ShardInput::Positions(request, answer)).await?;
+        positions.map(Message::Positions).ok_or_else(|| self.moved(shard))
+    }
+
+    /// The owner's partitions; where it cannot be asked, what this node and the bucket know.
+    async fn partitions(&self, shard: ShardId) -> Result<Message, WireError> {
+        if let Some((epoch, partitions)) = self.ask_shard(shard, ShardInput::Partitions).await? {
+            return Ok(Message::Partitions(Partitions { shard, epoch, partitions }));
+        }
+        if let Some(owner) = self.other_owner(shard) {
+            let question = Message::PartitionsRequest(kennel_protocol::wire::PartitionsRequest { shard });
+            if let Ok(answer) = self.peers.ask(owner, question, Instant::now() + PATIENCE).await {
+                return Ok(answer);
+            }
+        }
+        let refreshed = self.reader.reads(shard).index.refresh(Duration::from_secs(1)).await;
+        refreshed.map_err(|error| refuse(ErrorCode::BucketUnavailable, error.to_string(), None))?;
+        Ok(Message::Partitions(self.reader.partitions(shard)))
+    }
+
+    fn other_owner(&self, shard: ShardId) -> Option<NodeId> {
+        self.roles.owner(shard).1.filter(|owner| *owner != self.node)
+    }
+
+    /// Batches from this node, else from the owner, else what the bucket has.
+    pub(super) async fn fetch(&self, fetch: Fetch) -> Result<Batches, WireError> {
+        let shard_count = u16::try_from(self.shards.len()).expect("a cluster's shards are counted in 16 bits");
+        match self.reader.fetch(&fetch).await? {
+            ReadOutcome::Answer(pieces) => return Ok(Batches::Here(pieces)),
+            ReadOutcome::AskOwner => {}
+        }
+        if let Some(owner) = self.other_owner(fetch.partition.shard(shard_count)) {
+            let deadline = Instant::now() + Duration::from_millis(fetch.wait_millis.into()) + PATIENCE;
+            let question = Message::Fetch(Fetch { forwarded: true, ..fetch });
+            match self.peers.ask(owner, question, deadline).await {
+                Ok(Message::Fetched(fetched)) => return Ok(Batches::There(fetched)),
+                Ok(_) => {}
+                Err(super::peers::ForwardError::Call {
+                    source: kennel_transport::rpc::CallError::Refused(error),
+                    ..
+                }) if !is_passing(error.code) => return Err(error),
+                Err(error) => tracing::debug!(error = %error, "the owner could not be asked; the bucket answers"),
+            }
+        }
+        match self.reader.fetch(&Fetch { forwarded: true, ..fetch }).await? {
+            ReadOutcome::Answer(pieces) => Ok(Batches::Here(pieces)),
+            ReadOutcome::AskOwner => Err(self.moved(fetch.partition.shard(shard_count))),
+        }
+    }
+
+    /// Stores a catalogue under its revision, if it is newer than what stands (PROTOCOL R29).
+    async fn put_catalog(&self, put: CatalogPut) -> Result<Message, WireError> {
+        let malformed = |error: &dyn std::error::Error| refuse(ErrorCode::Malformed, error.to_string(), None);
+        let catalog = Catalog::decode(&put.catalog).map_err(|error| malformed(&error))?;
+        if self.roles.owner(CATALOG_SHARD).1 != Some(self.node) {
+            return Err(self.moved(CATALOG_SHARD));
+        }
+        let unavailable = |error: &dyn std::error::Error| refuse(ErrorCode::BucketUnavailable, error.to_string(), None);
+        let listing = self.bucket.list(CatalogKey::PREFIX, CATALOGS_MAX).await.map_err(|error| unavailable(&error))?;
+        let newest = listing.entries.iter().filter_map(|entry| entry.key.parse::<CatalogKey>().ok());
+        let newest = newest.map(|key| key.number).max();
+        let revision = put.revision.max(catalog.revision);
+        if newest.is_none_or(|newest| newest < revision) {
+            let key = CatalogKey { number: revision }.to_string();
+            match self.bucket.create(&key, vec![put.catalog]).await {
+                CreateOutcome::Done | CreateOutcome::Exists => {}
+                CreateOutcome::Failed(error) | CreateOutcome::Unknown(error) => return Err(unavailable(&error)),
+            }
+        }
+        let revision = newest.unwrap_or(revision).max(revision);
+        Ok(Message::CatalogAck(CatalogAck { revision, incarnation_next: Incarnation(0) }))
+    }
+}
+
+/// Whether the same question may be answered here although the owner did not.
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Moved
+            | ErrorCode::NoOwner
+            | ErrorCode::Busy
+            | ErrorCode::Stopping
+            | ErrorCode::Internal
+            | ErrorCode::Stale
+    )
+}
+
+impl Batches {
+    /// The offset answered from, and where to go on.
+    pub(super) fn range(&self) -> (Offset, Offset) {
+        match self {
+            Self::Here(pieces) => (pieces.start, pieces.next),
+            Self::There(fetched) => (fetched.start, fetched.next),
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        match self {
+            Self::Here(pieces) => pieces.epoch,
+            Self::There(fetched) => fetched.epoch,
+        }
+    }
+
+    /// The last message of the answer.
+    pub(super) fn last(&self) -> Option<MessageIdentity> {
+        let newest = match self {
+            Self::Here(pieces) => pieces.batches.last()?,
+            Self::There(fetched) => &fetched.batches,
+        };
+        let batch = batches(newest).filter_map(Result::ok).last()?;
+        batch.messages().filter_map(Result::ok).last().map(|message| message.identity())
+    }
+
+    /// The frame of a push.
+    pub(super) fn into_followed(self, correlation: u64) -> Frame {
+        match self {
+            Self::Here(pieces) => Frame { kind: FrameKind::Followed, ..pieces.into_frame(correlation) },
+            Self::There(fetched) => Message::Followed(fetched).encode(correlation),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Links to the other nodes: one session per node, one lane per shard, made when first needed.
+//!
+//! Nothing here is reliable, and nothing needs to be: a machine repeats what matters. A full queue drops the newest.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kennel_core::membership::Membership;
+use kennel_protocol::ids::{NodeId, ProcessId, ShardId};
+use kennel_protocol::wire::{Hello, Message, ShardMessage};
+use kennel_transport::close::CloseCode;
+use kennel_transport::handshake::handshake_client;
+use kennel_transport::lane::Lane;
+use kennel_transport::rpc::{CallError, Caller};
+use kennel_transport::session::{Connector, Session};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Messages of one shard to one node that wait for the link. A gigabyte of chunks is some thousand messages.
+const QUEUE_MAX: usize = 512;
+
+/// How long connecting and saying hello may take.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a node that could not be reached is left alone.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+
+/// Why another node gave no answer on somebody's behalf.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardError {
+    /// Nobody lives under this id. Retry elsewhere.
+    #[error("node {0} is not a member")]
+    NotAMember(NodeId),
+    /// It cannot be reached. Retry elsewhere.
+    #[error("node {0} cannot be reached")]
+    Unreachable(NodeId),
+    /// It did not answer, or refused.
+    #[error("node {node} gave no answer")]
+    Call {
+        /// Which node.
+        node: NodeId,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+}
+
+/// The links of one node. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Peers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connector: Arc<dyn Connector>,
+    hello: Hello,
+    addresses: Mutex<HashMap<NodeId, (String, ProcessId)>>,
+    sessions: Mutex<HashMap<NodeId, Arc<dyn Session>>>,
+    lanes: Mutex<HashMap<(NodeId, ShardId), mpsc::Sender<ShardMessage>>>,
+    readers: Mutex<HashMap<NodeId, Caller>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Peers {
+    pub(super) fn new(connector: Arc<dyn Connector>, hello: Hello) -> Self {
+        let shared = Shared {
+            connector,
+            hello,
+            addresses: Mutex::default(),
+            sessions: Mutex::default(),
+            lanes: Mutex::default(),
+            readers: Mutex::default(),
+            tasks: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Learns where nodes are. Links to nodes that are not seen stay: they may only be slow. A node that was started
+    /// again gets a new session at once; the old one would take its time to notice.
+    pub(super) fn learn(&self, membership: &Membership) {
+        for member in membership.members() {
+            let now = (member.address.clone(), member.process);
+            let before = lock(&self.shared.addresses).insert(member.node, now.clone());
+            if before.is_some_and(|before| before != now) {
+                lock(&self.shared.readers).remove(&member.node);
+                if let Some(session) = lock(&self.shared.sessions).remove(&member.node) {
+                    session.close(CloseCode::DONE, "the node was started again");
+                }
+            }
+        }
+    }
+
+    /// Queues a message for a node, or drops it.
+    pub(super) fn send(&self, to: NodeId, message: ShardMessage) {
+        let shard = message.stamp().shard;
+        let mut lanes = lock(&self.shared.lanes);
+        let queue = lanes.entry((to, shard)).or_insert_with(|| {
+            let (sender, queue) = mpsc::channel(QUEUE_MAX);
+            let link = Link { peers: self.clone(), to, shard, caller: None };
+            lock(&self.shared.tasks).spawn(link.run(queue));
+            sender
+        });
+        if queue.try_send(message).is_err() {
+            tracing::debug!(node = %to, %shard, "the queue to a node is full; dropped a message that will be repeated");
+        }
+    }
+
+    /// Asks another node on somebody's behalf.
+    pub(super) async fn ask(&self, to: NodeId, question: Message, deadline: Instant) -> Result<Message, ForwardError> {
+        let kept = lock(&self.shared.readers).get(&to).cloned().filter(|caller| caller.over().is_none());
+        let caller = match kept {
+            Some(caller) => caller,
+            None => {
+                let lane = self.session(to).await?.open(Lane::Read).await;
+                let (caller, _) = Caller::new(lane.map_err(|_| ForwardError::Unreachable(to))?);
+                lock(&self.shared.readers).insert(to, caller.clone());
+                caller
+            }
+        };
+        let answer = caller.call(question, deadline).await;
+        answer.map_err(|source| ForwardError::Call { node: to, source })
+    }
+
+    /// The session to a node, made if there is none.
+    async fn session(&self, to: NodeId) -> Result<Arc<dyn Session>, ForwardError> {
+        if let Some(session) = lock(&self.shared.sessions).get(&to).cloned() {
+            return Ok(session);
+        }
+        let known = lock(&self.shared.addresses).get(&to).cloned();
+        let (address, _) = known.ok_or(ForwardError::NotAMember(to))?;
+        let connecting = timeout(CONNECT_PATIENCE, self.connect(&address)).await;
+        let session = connecting.ok().flatten().ok_or(ForwardError::Unreachable(to))?;
+        lock(&self.shared.sessions).insert(to, Arc::clone(&session));
+        let (peers, watched) = (self.clone(), Arc::clone(&session));
+        lock(&self.shared.tasks).spawn(async move {
+            watched.closed().await;
+            let mut sessions = lock(&peers.shared.sessions);
+            if sessions.get(&to).is_some_and(|current| Arc::ptr_eq(current, &watched)) {
+                sessions.remove(&to);
+            }
+        });
+        Ok(session)
+    }
+
+    async fn connect(&self, address: &str) -> Option<Arc<dyn Session>> {
+        let resolved = tokio::net::lookup_host(address).await.ok()?.next()?;
+        let session = self.shared.connector.connect(resolved).await.ok()?;
+        let deadline = Instant::now() + CONNECT_PATIENCE;
+        match handshake_client(&*session, self.shared.hello.clone(), deadline).await {
+            Ok(_) => Some(session),
+            Err(error) => {
+                tracing::warn!(address, error = %error, "another node refused this one");
+                None
+            }
+        }
+    }
+
+    /// Ends all links.
+    pub(super) async fn stop(&self) {
+        let mut tasks = core::mem::take(&mut *lock(&self.shared.tasks));
+        tasks.shutdown().await;
+    }
+}
+
+/// The lane of one shard to one node.
+struct Link {
+    peers: Peers,
+    to: NodeId,
+    shard: ShardId,
+    caller: Option<Caller>,
+}
+
+impl Link {
+    async fn run(mut self, mut queue: mpsc::Receiver<ShardMessage>) {
+        while let Some(message) = queue.recv().await {
+            if self.deliver(message).await.is_none() {
+                self.caller = None;
+                sleep(RECONNECT_DELAY).await;
+                // What waited meanwhile is old news: its senders repeat what still matters.
+                while queue.try_recv().is_ok() {}
+            }
+        }
+    }
+
+    async fn deliver(&mut self, message: ShardMessage) -> Option<()> {
+        if self.caller.as_ref().is_none_or(|caller| caller.over().is_some()) {
+            let session = self.peers.session(self.to).await.ok()?;
+            let lane = session.open(Lane::Shard(self.shard)).await.ok()?;
+            // The peer answers over its own link: nothing comes back here.
+            let (caller, _) = Caller::new(lane);
+            self.caller = Some(caller);
+        }
+        self.caller.as_ref()?.send(Message::Shard(message)).await.ok()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every critical section leaves the map whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

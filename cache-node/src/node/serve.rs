@@ -1,0 +1,209 @@
+//! Sessions: who comes in, on which lane, and who answers.
+//!
+//! Questions can be asked on any lane; chunks and copies come on the lanes of their shards. What a session may do follows
+//! from its role, which its certificate must allow.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kennel_core::shard::{Input, SessionId};
+use kennel_protocol::ids::{NodeId, ShardId};
+use kennel_protocol::wire::{ErrorCode, Hello, Message, Role, Ship, ShipAck, WireError};
+use kennel_transport::close::CloseCode;
+use kennel_transport::handshake::{HelloPolicy, handshake_server};
+use kennel_transport::lane::Lane;
+use kennel_transport::rpc::{Caller, Inbound, Incoming};
+use kennel_transport::session::{LaneStream, Listener, Session};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::answers::Answers;
+use super::read_lane;
+use super::shard_task::ShardInput;
+use super::verify::{bodies_hold, verified_ship};
+
+/// How long a session may take to say hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Marks that wait for one shipper. They are cumulative, so dropping one loses nothing.
+const ACKS_MAX: usize = 1024;
+
+/// Lanes that one session may have open.
+const LANES_MAX: usize = 256;
+
+/// Takes sessions and hands what they say to whom it concerns.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub(super) policy: HelloPolicy,
+    pub(super) answers: Arc<Answers>,
+    pub(super) shards: Vec<mpsc::Sender<ShardInput>>,
+    pub(super) sessions: Arc<Semaphore>,
+    pub(super) shippers: AtomicU64,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    role: Role,
+    node: Option<NodeId>,
+}
+
+impl Serving {
+    /// Takes sessions until `stop` says so.
+    pub(super) async fn run(self: Arc<Self>, mut listener: Box<dyn Listener>, mut stop: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(session) => self.admit(session, &mut tasks),
+                    Err(_) => break,
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        listener.close();
+        tasks.shutdown().await;
+    }
+
+    fn admit(self: &Arc<Self>, session: Arc<dyn Session>, tasks: &mut JoinSet<()>) {
+        let Ok(permit) = Arc::clone(&self.sessions).try_acquire_owned() else {
+            session.close(CloseCode::from(ErrorCode::Busy), "too many sessions; limits.sessions_max bounds them");
+            return;
+        };
+        let serving = Arc::clone(self);
+        tasks.spawn(async move {
+            serving.serve(session).await;
+            drop(permit);
+        });
+    }
+
+    async fn serve(self: Arc<Self>, session: Arc<dyn Session>) {
+        let deadline = Instant::now() + HELLO_PATIENCE;
+        let guest = match handshake_server(&*session, &self.policy, deadline).await {
+            Ok((Hello { role, node, .. }, _)) => Guest { role, node },
+            Err(error) => {
+                tracing::info!(peer = %session.peer(), error = %error, "refused a session");
+                return;
+            }
+        };
+        let mut lanes = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = session.accept() => match accepted {
+                    Ok(lane) if lanes.len() < LANES_MAX => {
+                        lanes.spawn(Arc::clone(&self).lane(guest, lane));
+                    }
+                    Ok(_) => session.close(CloseCode::from(ErrorCode::Busy), "too many lanes"),
+                    Err(_) => break,
+                },
+                Some(_) = lanes.join_next() => {}
+            }
+        }
+        lanes.shutdown().await;
+    }
+
+    async fn lane(self: Arc<Self>, guest: Guest, lane: LaneStream) {
+        match lane.lane {
+            Lane::Shard(shard) if usize::from(shard.0) < self.shards.len() => match guest.role {
+                Role::Node => self.copies(guest, lane).await,
+                Role::Shipper => self.chunks(shard, lane).await,
+                Role::Client => read_lane::run(Arc::clone(&self.answers), lane).await,
+            },
+            _ => read_lane::run(Arc::clone(&self.answers), lane).await,
+        }
+    }
+
+    /// A lane between nodes. Answers go over the own link to the node.
+    async fn copies(&self, guest: Guest, lane: LaneStream) {
+        let Some(from) = guest.node else { return };
+        let (_caller, mut inbound) = Caller::new(lane);
+        while let Ok(Incoming { message, .. }) = inbound.next().await {
+            let Message::Shard(message) = message else { continue };
+            let shard = message.stamp().shard;
+            let Some(inbox) = self.shards.get(usize::from(shard.0)) else { continue };
+            if !bodies_hold(&message) {
+                // The sender repeats what is not acknowledged.
+                tracing::warn!(node = %from, %shard, "a body from another node does not match its checksum; dropped");
+                continue;
+            }
+            if inbox.send(ShardInput::Machine(Input::Peer { from, message })).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// A shipper's lane to one shard.
+    async fn chunks(&self, shard: ShardId, lane: LaneStream) {
+        let session = SessionId(self.shippers.fetch_add(1, Ordering::Relaxed) + 1);
+        let inbox = &self.shards[usize::from(shard.0)];
+        let (caller, inbound) = Caller::new(lane);
+        let (acks, queue) = mpsc::channel(ACKS_MAX);
+        if inbox.send(ShardInput::ShipperUp(session, acks.clone())).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = send_acks(caller.clone(), queue) => {}
+            () = self.take_chunks(session, shard, &caller, inbound, &acks) => {}
+        }
+        drop(inbox.send(ShardInput::ShipperDown(session)).await);
+    }
+
+    async fn take_chunks(
+        &self,
+        session: SessionId,
+        shard: ShardId,
+        caller: &Caller,
+        mut inbound: Inbound,
+        acks: &mpsc::Sender<ShipAck>,
+    ) {
+        let inbox = &self.shards[usize::from(shard.0)];
+        while let Ok(Incoming { correlation, message }) = inbound.next().await {
+            match message {
+                Message::Ship(ship) if ship.shard == shard => {
+                    let ship = self.verified(ship, acks).await;
+                    if !ship.chunks.is_empty()
+                        && inbox.send(ShardInput::Machine(Input::Ship { session, ship })).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                question => {
+                    let answer = self.answers.answer(question).await;
+                    if correlation.expects_answer()
+                        && caller.reply(correlation, answer.unwrap_or_else(Message::Error)).await.is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What holds of a ship; what does not is answered at once.
+    async fn verified(&self, ship: Ship, acks: &mpsc::Sender<ShipAck>) -> Ship {
+        let (shard, epoch) = (ship.shard, ship.epoch);
+        let (ship, problems) = verified_ship(ship, self.policy.shard_count);
+        if !problems.is_empty() {
+            tracing::warn!(%shard, partitions = problems.len(), "chunks that do not verify were refused");
+            let ack = ShipAck { shard, epoch, marks: Vec::new(), problems, refusal: None };
+            drop(acks.send(ack).await);
+        }
+        ship
+    }
+}
+
+async fn send_acks(caller: Caller, mut queue: mpsc::Receiver<ShipAck>) {
+    while let Some(ack) = queue.recv().await {
+        if caller.send(Message::ShipAck(ack)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// An error for the other side.
+pub(super) fn refuse(code: ErrorCode, message: impl Into<String>, node: Option<NodeId>) -> WireError {
+    WireError { code, message: message.into(), offset: None, node }
+}

@@ -1,0 +1,356 @@
+//! Drives one shard's machine: inputs in, effects out, in the order that the machine's rules ask for.
+//!
+//! `copies` leave at once. A list of persists goes to the journal, and what waits for it starts when the journal says
+//! that it is durable; calls without persists wait for nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use kennel_core::read::Authority;
+use kennel_core::shard::{
+    BucketId, BucketResult, Effects, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus, Then,
+};
+use kennel_protocol::ids::{Epoch, Lsn, ShardId};
+use kennel_protocol::object::SlotObject;
+use kennel_protocol::wire::{PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::bucket_edge::BucketEdge;
+use super::clock::Clock;
+use super::journal_edge::{JournalEdge, Journaling};
+use super::peers::Peers;
+use super::roles::Roles;
+use crate::gossip::Gossip;
+use crate::journal::{Journal, JournalError, RecordId};
+use crate::read::{ColdIndex, Tail};
+
+/// Inputs of one shard that wait. Lanes wait when it is full, so it is what bounds them.
+pub(super) const INBOX_MAX: usize = 1024;
+
+/// How often stalled persists are tried again, journal room is looked at and ownership is told to gossip.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Above this share of the journal, in percent, shippers are told to wait.
+const ROOM_CLOSES_PERCENT: u64 = 85;
+
+/// Below this share, in percent, they may go on.
+const ROOM_OPENS_PERCENT: u64 = 75;
+
+/// How long an inbox may be full before a result of the bucket is worth a warning.
+const RESULT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Something for a shard.
+#[derive(Debug)]
+pub(super) enum ShardInput {
+    /// For the machine.
+    Machine(Input),
+    /// A shipper's lane begins.
+    ShipperUp(SessionId, mpsc::Sender<ShipAck>),
+    /// A shipper's lane ended.
+    ShipperDown(SessionId),
+    /// Where partitions stand; `None` where this node is not the open owner.
+    Positions(PositionsRequest, oneshot::Sender<Option<Positions>>),
+    /// For people.
+    Status(oneshot::Sender<ShardStatus>),
+    /// The partitions that the owner knows; `None` where this node is not the owner.
+    Partitions(oneshot::Sender<Option<(Epoch, Vec<PartitionReport>)>>),
+}
+
+/// Everything that one shard's driver works with.
+#[derive(Debug)]
+pub(super) struct ShardTask {
+    pub(super) id: ShardId,
+    pub(super) shard: Shard,
+    pub(super) clock: Clock,
+    pub(super) journal: Journal,
+    pub(super) journal_edge: JournalEdge,
+    pub(super) bucket: BucketEdge,
+    pub(super) peers: Peers,
+    pub(super) roles: Arc<Roles>,
+    pub(super) gossip: Arc<Gossip>,
+    pub(super) tail: Arc<Tail>,
+    pub(super) index: Arc<ColdIndex>,
+    /// Results of the bucket come back here.
+    pub(super) own_inbox: mpsc::Sender<ShardInput>,
+    /// The first error that the node cannot live with.
+    pub(super) fatal: mpsc::Sender<String>,
+}
+
+type Durable = futures::future::BoxFuture<'static, (Accepted, Result<(), JournalError>)>;
+
+/// A list that the journal has accepted, without its receiver.
+#[derive(Debug)]
+struct Accepted {
+    id: PersistId,
+    then: Vec<Then>,
+    replaced: Vec<RecordId>,
+}
+
+/// What changes while the task runs.
+struct Running {
+    task: ShardTask,
+    in_flight: FuturesOrdered<Durable>,
+    shippers: HashMap<SessionId, mpsc::Sender<ShipAck>>,
+    positions: HashMap<u64, oneshot::Sender<Option<Positions>>>,
+    asked: u64,
+    has_room: bool,
+    /// Where the gathered tail of the own epoch ends, until the readers have it.
+    unsettled: Option<Lsn>,
+    tail_epoch: Epoch,
+    owns: Option<Epoch>,
+}
+
+impl ShardTask {
+    /// Runs until the inbox closes or `stop` says so.
+    pub(super) async fn run(self, mut inbox: mpsc::Receiver<ShardInput>, mut stop: watch::Receiver<bool>) {
+        let mut running = Running {
+            task: self,
+            in_flight: FuturesOrdered::new(),
+            shippers: HashMap::new(),
+            positions: HashMap::new(),
+            asked: 0,
+            has_room: true,
+            unsettled: None,
+            tail_epoch: Epoch(0),
+            owns: None,
+        };
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = running.task.shard.poll_timeout().map(|due| running.task.clock.wall(due));
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                Some((list, outcome)) = running.in_flight.next() => running.durable(list, outcome),
+                input = inbox.recv() => match input {
+                    Some(input) => running.take(input),
+                    None => return,
+                },
+                () = sleep_until(due.unwrap_or_else(far_away)) => running.feed(Input::Timeout),
+                _ = tick.tick() => running.tick(),
+            }
+        }
+    }
+}
+
+/// A timer that is not needed.
+fn far_away() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(3600)
+}
+
+impl Running {
+    fn take(&mut self, input: ShardInput) {
+        match input {
+            ShardInput::Machine(input) => self.feed(input),
+            ShardInput::ShipperUp(session, acks) => {
+                self.shippers.insert(session, acks);
+            }
+            ShardInput::ShipperDown(session) => {
+                self.shippers.remove(&session);
+            }
+            ShardInput::Positions(request, answer) => {
+                self.asked += 1;
+                self.positions.insert(self.asked, answer);
+                self.feed(Input::Positions { session: SessionId(0), correlation: self.asked, request });
+            }
+            // A receiver that is gone no longer wants to know.
+            ShardInput::Status(answer) => drop(answer.send(self.task.shard.status())),
+            ShardInput::Partitions(answer) => {
+                let epoch = self.task.shard.status().epoch;
+                drop(answer.send(self.task.shard.partitions().map(|partitions| (epoch, partitions))));
+            }
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut effects = Effects::new();
+        self.task.shard.handle(self.task.clock.now(), input, &mut effects);
+        self.carry_out(effects);
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
+        for (node, copy) in effects.copies {
+            self.task.peers.send(node, ShardMessage::Copy(copy));
+        }
+        match effects.persist_id {
+            Some(id) => {
+                let accepted = self.task.journal_edge.submit(id, effects.persist, effects.then);
+                self.accepted(accepted);
+            }
+            None => self.perform(effects.then),
+        }
+    }
+
+    fn accepted(&mut self, accepted: Result<Vec<Journaling>, crate::journal::AppendError>) {
+        match accepted {
+            Ok(lists) => {
+                for Journaling { id, then, done, replaced } in lists {
+                    let list = Accepted { id, then, replaced };
+                    self.in_flight.push_back(Box::pin(async move {
+                        let outcome = done.await.unwrap_or(Err(JournalError::Closed));
+                        (list, outcome)
+                    }));
+                }
+            }
+            Err(error) => self.fail(format!("the journal refuses records: {error}")),
+        }
+    }
+
+    fn durable(&mut self, list: Accepted, outcome: Result<(), JournalError>) {
+        if let Err(error) = outcome {
+            // Nobody knows what is on the disk: only a restart finds out.
+            self.fail(format!("the journal failed: {error}"));
+            return;
+        }
+        self.task.journal_edge.free_records(list.replaced);
+        self.perform(list.then);
+        self.feed(Input::Persisted(list.id));
+    }
+
+    fn fail(&self, what: String) {
+        // The first failure is enough; a full channel holds one already.
+        let _ = self.task.fatal.try_send(what);
+    }
+
+    fn tick(&mut self) {
+        if self.task.journal_edge.is_stalled() {
+            let accepted = self.task.journal_edge.retry();
+            self.accepted(accepted);
+        }
+        let usage = self.task.journal.usage();
+        let percent = usage.used_bytes * 100 / usage.capacity_bytes.max(1);
+        let room = if self.has_room { percent < ROOM_CLOSES_PERCENT } else { percent < ROOM_OPENS_PERCENT };
+        let room = room && !self.task.journal_edge.is_stalled();
+        if room != self.has_room {
+            self.has_room = room;
+            self.feed(Input::JournalRoom(room));
+        }
+        if let Some(epoch) = self.owns {
+            self.task.gossip.set_ownership(self.task.id, epoch, self.task.shard.status().stored.0);
+        }
+    }
+
+    fn perform(&mut self, then: Vec<Then>) {
+        for then in then {
+            match then {
+                Then::Send { to, message } => self.task.peers.send(to, message),
+                Then::Ack { session, ack } => {
+                    if let Some(acks) = self.shippers.get(&session)
+                        && acks.try_send(ack).is_err()
+                    {
+                        tracing::debug!("a shipper is slow to take its marks; they are cumulative, so one is dropped");
+                    }
+                }
+                Then::Positions { correlation, answer, .. } => {
+                    if let Some(asker) = self.positions.remove(&correlation) {
+                        drop(asker.send(answer));
+                    }
+                }
+                Then::Bucket { id, request } => self.ask_bucket(id, request),
+                Then::Committed { epoch, entries } => self.show(epoch, &entries),
+                Then::SlotStored { epoch, slot, ends } => {
+                    self.task.tail.stored(ends);
+                    if let Some(index) = self.task.bucket.take_index(epoch, slot) {
+                        self.publish(SlotObject::Log(Arc::unwrap_or_clone(index)));
+                    }
+                }
+                Then::Free { epoch, below } => self.task.journal_edge.free(epoch, below),
+                Then::TailReset => self.task.tail.retire(self.tail_epoch),
+                Then::Role(change) => self.role_changed(change),
+                Then::Note(note) => self.note(note),
+            }
+        }
+    }
+
+    fn ask_bucket(&self, id: BucketId, request: kennel_core::shard::BucketRequest) {
+        let (bucket, inbox) = (self.task.bucket.clone(), self.task.own_inbox.clone());
+        let shard = self.task.id;
+        tokio::spawn(async move {
+            let result: BucketResult = bucket.perform(request).await;
+            let input = ShardInput::Machine(Input::Bucket(id, result));
+            if inbox.send_timeout(input, RESULT_PATIENCE).await.is_err() {
+                tracing::warn!(%shard, "a result of the bucket found no one to take it");
+            }
+        });
+    }
+
+    /// Shows committed entries to readers, in an epoch that the tail has begun.
+    fn show(&mut self, epoch: Epoch, entries: &[kennel_protocol::entry::NumberedEntry]) {
+        if epoch > self.tail_epoch {
+            self.tail_epoch = epoch;
+            self.task.tail.begin(epoch, Authority::Follower, &[]);
+        }
+        for numbered in entries {
+            self.task.tail.append(&numbered.entry);
+        }
+        let end = entries.last().map_or(Lsn(0), |last| last.lsn.next());
+        if self.unsettled.is_some_and(|unsettled| end >= unsettled) {
+            self.unsettled = None;
+            self.task.tail.settle();
+        }
+    }
+
+    fn publish(&self, object: SlotObject) {
+        if let Err(error) = self.task.index.publish(&object) {
+            tracing::warn!(error = %error, "an object of this node does not fit its index; the index reads the log instead");
+        }
+    }
+
+    fn role_changed(&mut self, change: RoleChange) {
+        self.task.roles.changed(self.task.id, change);
+        match change {
+            RoleChange::Owner { epoch } => {
+                self.owns = Some(epoch);
+                self.tail_epoch = epoch;
+                let states = self.task.shard.take_open_states().unwrap_or_default();
+                self.task.tail.begin(epoch, Authority::Owner, &states);
+                self.unsettled = Some(Lsn(0));
+                let index = Arc::clone(&self.task.index);
+                tokio::spawn(async move {
+                    if let Err(error) = index.refresh(Duration::ZERO).await {
+                        tracing::warn!(error = %error, "the log could not be read yet; the first cold read tries again");
+                    }
+                });
+            }
+            RoleChange::NotOwner { epoch, .. } => self.leave_ownership(epoch),
+            RoleChange::Halted => self.leave_ownership(self.tail_epoch),
+        }
+    }
+
+    fn leave_ownership(&mut self, newest: Epoch) {
+        if self.owns.take().is_some() {
+            self.task.gossip.clear_ownership(self.task.id);
+            self.task.bucket.forget_written();
+            self.task.tail.retire(newest);
+            self.unsettled = None;
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        let shard = self.task.id;
+        match note {
+            Note::Opened { epoch, adopted, answered } => {
+                tracing::info!(%shard, %epoch, %adopted, ?answered, "owns the shard");
+                if adopted == Lsn(0) {
+                    self.unsettled = None;
+                    self.task.tail.settle();
+                } else {
+                    self.unsettled = Some(adopted);
+                }
+            }
+            Note::Fenced { epoch, by } => tracing::info!(%shard, %epoch, %by, "fenced by a newer epoch"),
+            Note::PastUnreachable { epoch, answered, needed } => tracing::warn!(
+                %shard, %epoch, answered, needed,
+                "cannot take over: too few journals of the past answer; bring them back, or accept the loss by `force`"
+            ),
+            Note::Diverged(partition) => {
+                tracing::error!(%shard, %partition, "the source differs from what the ring holds; the partition is stopped");
+            }
+            Note::Halted(why) => tracing::error!(%shard, why, "halted"),
+        }
+    }
+}
