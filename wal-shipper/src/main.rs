@@ -1,2 +1,55 @@
-//! Entry point.
-fn main() {}
+//! The `wal-shipper` command. Exit codes: 0 all shipped, 2 some partitions stopped, 1 could not run.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use wal_shipper::cli::{Cli, Command};
+use wal_shipper::config::{Config, DEFAULTS};
+use wal_shipper::import::import;
+use wal_shipper::inspect::inspect;
+
+/// Some partitions are not whole; the report names them.
+const SOME_STOPPED: u8 = 2;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line with all causes.
+            eprintln!("wal-shipper: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    match &cli.command {
+        Command::Import(args) => {
+            let config = load(args.source.config.as_deref(), args.flags())?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let report = runtime.block_on(import(&config, args))?;
+            // Reads of a partition that nobody waits for any more must not hold the process.
+            runtime.shutdown_background();
+            anyhow::ensure!(report.finished, "stopped before everything was shipped; run it again to continue");
+            Ok(if report.stopped == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_STOPPED) })
+        }
+        Command::Inspect(args) => {
+            let config = load(args.source.config.as_deref(), args.source.flags())?;
+            let report = inspect(&config, args)?;
+            Ok(if report.damaged == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_STOPPED) })
+        }
+        Command::Config => {
+            io::stdout().write_all(DEFAULTS.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn load(file: Option<&std::path::Path>, flags: Vec<(&'static str, figment::value::Value)>) -> anyhow::Result<Config> {
+    let config = Config::load(file, flags)?;
+    let filter = EnvFilter::try_new(&config.log.filter)?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    Ok(config)
+}

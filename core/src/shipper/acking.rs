@@ -7,7 +7,7 @@ use kennel_protocol::wire::{PartitionMarks, ShipAck, ShipProblem, ShipRefusal};
 
 use super::Shipper;
 use super::contract::{Effects, PartitionNews, PartitionProblem};
-use super::partition::Phase;
+use super::partition::{CHUNK_COST_BYTES, Phase};
 use crate::time::Instant;
 
 /// After a rewind every chunk that was still under way is answered with the same "expected": echoes for this long.
@@ -96,7 +96,7 @@ impl Shipper {
         let track = self.tracks.get_mut(&partition).expect("the caller found it");
         let before = track.marks;
         track.raise_marks(marks);
-        let landed = track.land();
+        let (landed, chunks) = track.land();
         let emptied = track.flight.is_empty();
         let (shard, cursor, committed) = (track.shard, track.cursor, track.marks.committed);
         let moved = track.marks != before;
@@ -106,7 +106,7 @@ impl Shipper {
         let lane = self.lanes.get_mut(&shard).expect("a track's shard has a lane");
         lane.held -= landed;
         self.status.bytes_held -= landed;
-        self.status.bytes_committed += landed;
+        self.status.bytes_committed += landed - chunks * CHUNK_COST_BYTES;
         if emptied {
             lane.flying.remove(&partition);
         }

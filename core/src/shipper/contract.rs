@@ -20,7 +20,7 @@ pub enum Until {
     Stopped,
 }
 
-/// The limits of a shipper. All byte counts are bodies read or being read and not yet acknowledged.
+/// The limits of a shipper. Byte counts are bodies read or being read and not yet acknowledged, 4 KiB more per chunk.
 #[derive(Debug, Clone, Copy)]
 pub struct ShipperConfig {
     /// Bytes in memory and on the way, all shards together.
@@ -326,6 +326,6 @@ pub struct ShipperStatus {
     pub messages_committed: u64,
     /// Of those, in the bucket.
     pub messages_stored: u64,
-    /// Body bytes read or being read and not acknowledged.
+    /// What counts against the budgets: bodies read or being read and not acknowledged, and a fixed cost per chunk.
     pub bytes_held: u64,
 }

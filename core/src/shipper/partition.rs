@@ -21,11 +21,21 @@ pub(super) enum Phase {
     Stopped,
 }
 
+/// What a chunk counts beyond its body: head, handles, queues and acknowledgement on both sides, rounded up. It bounds
+/// the number of tiny chunks under way, which their bodies would not.
+pub(super) const CHUNK_COST_BYTES: u64 = 4096;
+
+/// What a chunk counts against the budgets.
+pub(super) fn weight(chunk: &ShipChunk) -> u64 {
+    chunk.body.len() as u64 + CHUNK_COST_BYTES
+}
+
 /// A chunk that was sent and is not committed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flown {
     pub(super) end: Offset,
-    pub(super) bytes: u64,
+    /// By [`weight`].
+    pub(super) weight: u64,
 }
 
 /// Where reading ended, and why.
@@ -58,11 +68,11 @@ pub(super) struct Track {
     pub(super) reading: Option<Ticket>,
     /// Read, not sent.
     pub(super) boxed: VecDeque<ShipChunk>,
-    /// Bytes of `boxed`.
+    /// Weight of `boxed`.
     pub(super) boxed_bytes: u64,
     /// Sent, not committed.
     pub(super) flight: VecDeque<Flown>,
-    /// Bytes of `flight`.
+    /// Weight of `flight`.
     pub(super) flight_bytes: u64,
     pub(super) ending: Option<Ending>,
     /// The last rewind that the owner asked for: its echoes are ignored for a while.
@@ -120,14 +130,15 @@ impl Track {
         self.marks.stored = self.marks.stored.max(marks.stored);
     }
 
-    /// Frees what is committed; answers how many bytes of the flight that were.
-    pub(super) fn land(&mut self) -> u64 {
-        let mut landed = 0;
-        while self.flight.front().is_some_and(|flown| flown.end <= self.marks.committed) {
-            landed += self.flight.pop_front().map_or(0, |flown| flown.bytes);
+    /// Frees what is committed; answers its weight and how many chunks that were.
+    pub(super) fn land(&mut self) -> (u64, u64) {
+        let (mut landed, mut chunks) = (0, 0);
+        while let Some(flown) = self.flight.pop_front_if(|flown| flown.end <= self.marks.committed) {
+            landed += flown.weight;
+            chunks += 1;
         }
         self.flight_bytes -= landed;
-        landed
+        (landed, chunks)
     }
 
     /// Whether another read makes sense now, budgets aside.

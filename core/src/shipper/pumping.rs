@@ -6,7 +6,7 @@ use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::{Ship, ShipChunk};
 
 use super::contract::{Effect, Effects, PartitionNews, PartitionProblem, SourceAnswer, SourceRead, SourceRest, Ticket};
-use super::partition::{Ending, Flown, Phase};
+use super::partition::{Ending, Flown, Phase, weight};
 use super::{PendingRead, Shipper};
 use crate::time::Instant;
 
@@ -152,16 +152,16 @@ impl Shipper {
         let partition = chunk.head.partition;
         let track = self.tracks.get_mut(&partition).expect("a chunk's partition has a track");
         let lane = self.lanes.get_mut(&track.shard).expect("a track's shard has a lane");
-        let bytes = chunk.body.len() as u64;
+        let weight = weight(&chunk);
         if let EntryKind::Hole(reason) = chunk.head.kind {
             effects.report(partition, PartitionNews::Hole { from: chunk.head.base, to: chunk.head.end, reason });
         }
         track.cursor = chunk.head.end;
         track.boxed.push_back(chunk);
-        track.boxed_bytes += bytes;
-        lane.boxed += bytes;
-        lane.held += bytes;
-        self.status.bytes_held += bytes;
+        track.boxed_bytes += weight;
+        lane.boxed += weight;
+        lane.held += weight;
+        self.status.bytes_held += weight;
         if !track.in_sendable {
             track.in_sendable = true;
             lane.sendable.push_back(partition);
@@ -200,11 +200,12 @@ impl Shipper {
                     return chunks;
                 }
                 let chunk = track.boxed.pop_front().expect("it was just looked at");
+                let weight = weight(&chunk);
                 bytes += size;
-                track.boxed_bytes -= size;
-                track.flight_bytes += size;
-                track.flight.push_back(Flown { end: chunk.head.end, bytes: size });
-                lane.boxed -= size;
+                track.boxed_bytes -= weight;
+                track.flight_bytes += weight;
+                track.flight.push_back(Flown { end: chunk.head.end, weight });
+                lane.boxed -= weight;
                 if lane.flying.is_empty() {
                     lane.progress_at = now;
                 }

@@ -1,0 +1,387 @@
+//! The shipper machine's driver: one task that owns it, feeds it inputs and starts its effects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kennel_core::shipper::{
+    Effect, Effects, Input, PartitionNews, Shipper, ShipperConfig, ShipperStatus, SourceAnswer, SourceState,
+};
+use kennel_core::time::Instant;
+use kennel_protocol::catalog::Catalog;
+use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
+use kennel_protocol::wire::{CatalogPut, Message, PositionsRequest, View, ViewRequest};
+use kennel_transport::session::Session;
+use tokio::sync::mpsc;
+
+use super::link::{Link, ask};
+use super::reads::Readers;
+use super::ring::{Ring, RingError};
+use crate::source::FoundPartition;
+
+/// Inputs that wait for the machine. Senders wait when it is full; the machine never waits for them.
+const EVENTS_MAX: usize = 4096;
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(200);
+/// How often the catalogue is offered before shipping goes on without it, and how long it pauses between.
+const CATALOG_TRIES: u32 = 20;
+const CATALOG_PAUSE: Duration = Duration::from_millis(250);
+/// The shard whose owner keeps the catalogue (PROTOCOL R29).
+const CATALOG_SHARD: ShardId = ShardId(0);
+
+/// Told how shipping goes; must not block.
+pub trait Watcher: Send {
+    /// Several times a second.
+    fn progress(&mut self, status: &ShipperStatus);
+    /// Whenever there is something to tell about a partition.
+    fn news(&mut self, partition: PartitionKey, news: &PartitionNews);
+}
+
+/// What became of a whole run.
+#[derive(Debug)]
+pub struct ShipReport {
+    /// Final sums.
+    pub status: ShipperStatus,
+    /// Declared holes, each once.
+    pub holes: BTreeSet<(PartitionKey, Offset, Offset)>,
+    /// Everything else that was told about partitions, the first of each kind.
+    pub news: BTreeMap<PartitionKey, Vec<PartitionNews>>,
+    /// Bytes after the last whole batch, by partition.
+    pub torn_bytes: BTreeMap<PartitionKey, u64>,
+    /// Whether the ring has the names.
+    pub catalog_put: bool,
+    /// Whether everything settled, rather than that it was told to stop.
+    pub finished: bool,
+}
+
+/// Why shipping could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipError {
+    /// No node welcomed us.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The session broke before it could be used. Retry.
+    #[error("the first session broke before it could be used")]
+    Session(#[source] kennel_transport::close::SessionError),
+}
+
+/// What wakes the driver.
+#[derive(Debug)]
+pub(super) enum Event {
+    Input(Input),
+    Read { partition: PartitionKey, torn_bytes: u64, answer: SourceAnswer },
+    LinkUp(Box<Link>),
+    LinkFailed(NodeId),
+    LinkLost { node: NodeId, number: u64 },
+    CatalogPut(bool),
+}
+
+/// Ships partitions until the machine is done or `stop` resolves.
+///
+/// # Cancel safety
+/// Safe: what was not acknowledged is shipped again by the next run.
+pub async fn ship(
+    ring: Ring,
+    patience: Duration,
+    config: ShipperConfig,
+    found: &[FoundPartition],
+    catalog: &Catalog,
+    watcher: &mut dyn Watcher,
+    stop: impl Future<Output = ()>,
+) -> Result<ShipReport, ShipError> {
+    let (session, welcome) = ring.first_node(patience).await?;
+    let (events, mut inbox) = mpsc::channel(EVENTS_MAX);
+    let link = Link::open(welcome.node, 0, session, events.clone()).await.map_err(ShipError::Session)?;
+    // Shippers of one host need not pause in step.
+    let seed = u64::from(std::process::id());
+    let mut driver = Driver {
+        shipper: Shipper::new(config, seed),
+        answer_timeout: config.answer_timeout,
+        ring: ring.of_cluster(welcome.cluster),
+        origin: tokio::time::Instant::now(),
+        links: BTreeMap::new(),
+        next_link: 1,
+        addresses: BTreeMap::new(),
+        readers: Readers::new(found, events.clone()),
+        events,
+        watcher,
+        report: ShipReport {
+            status: ShipperStatus::default(),
+            holes: BTreeSet::new(),
+            news: BTreeMap::new(),
+            torn_bytes: BTreeMap::new(),
+            catalog_put: false,
+            finished: false,
+        },
+        done: false,
+    };
+    driver.link_up(link);
+    driver.offer_catalog(catalog);
+    driver.begin(found);
+    driver.run(&mut inbox, stop).await;
+    Ok(driver.report)
+}
+
+struct Driver<'a> {
+    shipper: Shipper,
+    answer_timeout: Duration,
+    ring: Ring,
+    origin: tokio::time::Instant,
+    links: BTreeMap<NodeId, Link>,
+    next_link: u64,
+    addresses: BTreeMap<NodeId, SocketAddr>,
+    readers: Readers,
+    events: mpsc::Sender<Event>,
+    watcher: &'a mut dyn Watcher,
+    report: ShipReport,
+    done: bool,
+}
+
+impl Driver<'_> {
+    fn begin(&mut self, found: &[FoundPartition]) {
+        self.feed(Input::Start);
+        for partition in found {
+            // Where it ends, only reading says: the last segment may be torn.
+            self.feed(Input::Source(SourceState { partition: partition.key, start: partition.start(), end: None }));
+        }
+        self.feed(Input::SourcesListed);
+    }
+
+    async fn run(&mut self, inbox: &mut mpsc::Receiver<Event>, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut tick = tokio::time::interval(TICK);
+        let mut stopping = false;
+        while !self.done {
+            let wake = self.shipper.poll_timeout().map(|at| self.origin + Duration::from_micros(at.micros()));
+            // Only a bug leaves nothing to wake for; looking again is then the least harm.
+            let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + TICK);
+            tokio::select! {
+                biased;
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.feed(Input::Stop);
+                }
+                _ = tick.tick() => self.watcher.progress(&self.shipper.status()),
+                event = inbox.recv() => self.take(event.expect("the driver itself holds a sender")),
+                () = tokio::time::sleep_until(wake) => self.feed(Input::Timeout),
+            }
+        }
+        self.report.finished = !stopping;
+        self.report.status = self.shipper.status();
+        self.watcher.progress(&self.report.status);
+        for link in self.links.values() {
+            link.close();
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Input(Input::View(view)) => self.take_view(view),
+            Event::Input(input) => self.feed(input),
+            Event::Read { partition, torn_bytes, answer } => {
+                if torn_bytes > 0 {
+                    self.report.torn_bytes.insert(partition, torn_bytes);
+                }
+                self.feed(Input::SourceRead(answer));
+            }
+            Event::LinkUp(link) => self.link_up(*link),
+            Event::LinkFailed(node) => self.feed(Input::SessionLost(node)),
+            Event::LinkLost { node, number } => {
+                // An older session's end says nothing about the one that replaced it.
+                if self.links.get(&node).is_some_and(|link| link.number() == number) {
+                    self.links.remove(&node);
+                    self.feed(Input::SessionLost(node));
+                }
+            }
+            Event::CatalogPut(done) => self.report.catalog_put = done,
+        }
+    }
+
+    fn take_view(&mut self, view: View) {
+        let known = view.nodes.iter().filter_map(|node| Some((node.node, node.address.parse().ok()?)));
+        self.addresses.extend(known);
+        self.feed(Input::View(view));
+    }
+
+    fn link_up(&mut self, link: Link) {
+        let node = link.node();
+        self.next_link = self.next_link.max(link.number() + 1);
+        if let Some(older) = self.links.insert(node, link) {
+            older.close();
+        }
+        self.feed(Input::SessionUp(node));
+    }
+
+    fn feed(&mut self, input: Input) {
+        let mut effects = Effects::default();
+        let now = Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.shipper.handle(now, input, &mut effects);
+        for effect in effects.then {
+            self.start(effect);
+        }
+    }
+
+    fn start(&mut self, effect: Effect) {
+        match effect {
+            Effect::AskView { avoid } => self.ask_view(avoid),
+            Effect::Connect { node, address } => self.connect(node, &address),
+            Effect::AskPositions { node, request } => self.ask_positions(node, request),
+            Effect::ReadSource(read) => self.readers.start(read),
+            Effect::Send { node, ship } => {
+                // Without a link the machine is about to hear of its loss.
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.send(ship);
+                }
+            }
+            Effect::Report { partition, news } => self.take_news(partition, news),
+            Effect::Done => self.done = true,
+        }
+    }
+
+    /// Asks a linked node, or the first of the ring's addresses that answers.
+    fn ask_view(&self, avoid: Option<NodeId>) {
+        let chosen = self.links.values().find(|link| Some(link.node()) != avoid).or(self.links.values().next());
+        let control = chosen.map(Link::control);
+        let (ring, events, wait) = (self.ring.clone(), self.events.clone(), self.answer_timeout);
+        let number = self.next_link;
+        tokio::spawn(async move {
+            let deadline = tokio::time::Instant::now() + wait;
+            let view = match control {
+                Some(control) => ask(control, Message::ViewRequest(ViewRequest), deadline).await,
+                None => match ring.first_node(Duration::ZERO).await {
+                    Ok((session, welcome)) => {
+                        let link = Link::open(welcome.node, number, session, events.clone()).await.ok();
+                        let view = match &link {
+                            Some(link) => ask(link.control(), Message::ViewRequest(ViewRequest), deadline).await,
+                            None => None,
+                        };
+                        if let Some(link) = link {
+                            let _ = events.send(Event::LinkUp(Box::new(link))).await;
+                        }
+                        view
+                    }
+                    Err(_) => None,
+                },
+            };
+            let input = match view {
+                Some(Message::View(view)) => Input::View(view),
+                _ => Input::ViewFailed,
+            };
+            let _ = events.send(Event::Input(input)).await;
+        });
+    }
+
+    fn connect(&mut self, node: NodeId, address: &str) {
+        let (ring, events) = (self.ring.clone(), self.events.clone());
+        let number = self.next_link;
+        self.next_link += 1;
+        let address: Option<SocketAddr> = address.parse().ok().or_else(|| self.addresses.get(&node).copied());
+        tokio::spawn(async move {
+            let event = match open_link(&ring, address, node, number, events.clone()).await {
+                Some(link) => Event::LinkUp(Box::new(link)),
+                None => Event::LinkFailed(node),
+            };
+            let _ = events.send(event).await;
+        });
+    }
+
+    fn ask_positions(&self, node: NodeId, request: PositionsRequest) {
+        let Some(link) = self.links.get(&node) else { return };
+        let (control, events, wait) = (link.control(), self.events.clone(), self.answer_timeout);
+        tokio::spawn(async move {
+            let shard = request.shard;
+            let deadline = tokio::time::Instant::now() + wait;
+            let input = match ask(control, Message::PositionsRequest(request), deadline).await {
+                Some(Message::Positions(positions)) => Input::Positions { from: node, positions },
+                _ => Input::PositionsFailed { from: node, shard },
+            };
+            let _ = events.send(Event::Input(input)).await;
+        });
+    }
+
+    fn take_news(&mut self, partition: PartitionKey, news: PartitionNews) {
+        self.watcher.news(partition, &news);
+        match news {
+            PartitionNews::Hole { from, to, .. } => {
+                self.report.holes.insert((partition, from, to));
+            }
+            news => {
+                let told = self.report.news.entry(partition).or_default();
+                let kind = core::mem::discriminant(&news);
+                if told.iter().all(|before| core::mem::discriminant(before) != kind) {
+                    told.push(news);
+                }
+            }
+        }
+    }
+
+    /// Offers the catalogue to the owner of its shard, until it is taken or the tries are over: shipping needs no names.
+    fn offer_catalog(&self, catalog: &Catalog) {
+        let put = CatalogPut { revision: catalog.revision, catalog: catalog.encode() };
+        let Some(first) = self.links.values().next().map(Link::control) else { return };
+        let (ring, events, wait) = (self.ring.clone(), self.events.clone(), self.answer_timeout);
+        tokio::spawn(async move {
+            for _ in 0..CATALOG_TRIES {
+                let deadline = tokio::time::Instant::now() + wait;
+                if put_catalog(&ring, &first, put.clone(), deadline).await {
+                    let _ = events.send(Event::CatalogPut(true)).await;
+                    return;
+                }
+                tokio::time::sleep(CATALOG_PAUSE).await;
+            }
+            tracing::warn!("the ring did not take the catalogue: partitions go by their ids");
+        });
+    }
+}
+
+async fn open_link(
+    ring: &Ring,
+    address: Option<SocketAddr>,
+    node: NodeId,
+    number: u64,
+    events: mpsc::Sender<Event>,
+) -> Option<Link> {
+    match ring.connect(address?, Some(node)).await {
+        Ok((session, _)) => Link::open(node, number, session, events).await.ok(),
+        Err(error) => {
+            tracing::warn!(%node, error = chain(&error), "no session");
+            None
+        }
+    }
+}
+
+/// One try: ask who owns the catalogue's shard, and give it to that node over a session of its own.
+async fn put_catalog(
+    ring: &Ring,
+    first: &kennel_transport::rpc::Caller,
+    put: CatalogPut,
+    deadline: tokio::time::Instant,
+) -> bool {
+    let view = ask(first.clone(), Message::ViewRequest(ViewRequest), deadline).await;
+    let Some(Message::View(view)) = view else { return false };
+    let owner = view.shards.iter().find(|shard| shard.shard == CATALOG_SHARD).and_then(|shard| shard.owner);
+    let Some(owner) = view.nodes.iter().find(|node| Some(node.node) == owner) else { return false };
+    let Ok(address) = owner.address.parse() else { return false };
+    let Ok((session, _)) = ring.connect(address, Some(owner.node)).await else { return false };
+    let answer = put_over(&session, put, deadline).await;
+    session.close(kennel_transport::close::CloseCode::DONE, "the catalogue was offered");
+    answer
+}
+
+async fn put_over(session: &Arc<dyn Session>, put: CatalogPut, deadline: tokio::time::Instant) -> bool {
+    let Ok(lane) = session.open(kennel_transport::lane::Lane::Control).await else { return false };
+    let (control, _unasked) = kennel_transport::rpc::Caller::new(lane);
+    matches!(ask(control, Message::CatalogPut(put), deadline).await, Some(Message::CatalogAck(_)))
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
+}
