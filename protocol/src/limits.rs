@@ -112,7 +112,8 @@ const _: () = {
     assert!(PARTITIONS_PER_FRAME_MAX * 128 <= FRAME_HEAD_BYTES_MAX);
     assert!(NODES_MAX * 2 * (LABEL_BYTES_MAX + 32) <= FRAME_HEAD_BYTES_MAX);
     // Every length above travels as a u32.
-    assert!(FRAME_PAYLOAD_BYTES_MAX <= u32::MAX as usize && LOG_OBJECT_BYTES_MAX <= u32::MAX as usize);
+    assert!(FRAME_PAYLOAD_BYTES_MAX <= u32::MAX as usize);
+    assert!(LOG_OBJECT_BYTES_MAX <= u32::MAX as usize);
     // The quorum of the largest copy set is a small number, and two quorums always meet.
     assert!(COPIES_DEFAULT <= COPIES_MAX && COPIES_MAX <= u8::MAX as usize);
     assert!(SHARD_COUNT_DEFAULT <= SHARD_COUNT_MAX);
@@ -127,3 +128,26 @@ const _: () = {
     // A catalogue travels as a payload.
     assert!(RECORD_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 };
+
+#[cfg(test)]
+mod tests {
+    use rkyv::Archived;
+
+    use super::*;
+    use crate::entry::EntryHead;
+    use crate::ids::PartitionKey;
+    use crate::object::{IndexEntry, PartitionState};
+    use crate::wire::{PartitionMarks, PartitionReport, ShipProblem};
+
+    #[test]
+    fn archived_sizes_are_what_the_arithmetic_assumes() {
+        assert!(size_of::<Archived<EntryHead>>() <= 400);
+        assert!(size_of::<Archived<IndexEntry>>() <= 256);
+        assert!(size_of::<Archived<PartitionState>>() <= 128);
+        assert!(size_of::<Archived<PartitionMarks>>() <= 128);
+        assert!(size_of::<Archived<PartitionReport>>() <= 128);
+        let marks_and_problems =
+            size_of::<Archived<PartitionMarks>>() + size_of::<Archived<(PartitionKey, ShipProblem)>>();
+        assert!(PARTITIONS_PER_FRAME_MAX * marks_and_problems <= FRAME_HEAD_BYTES_MAX);
+    }
+}

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kennel_protocol::batch::{BatchFault, batches, inspect_chunk, peek, slice, split};
+use kennel_protocol::batch::{BatchFault, BatchView, batches, inspect_chunk, peek, slice, split};
 use kennel_protocol::entry::EntryKind;
 use kennel_protocol::ids::{Offset, PartitionKey};
 use serde_json::Value;
@@ -99,8 +99,7 @@ fn a_whole_poll_is_the_log() {
 fn a_poll_within_batches_is_sliced_as_we_slice() {
     let poll = raw_poll("orders_events_p0_offset195_count10.bin");
     let polled: Vec<_> = batches(&poll).map(|batch| batch.expect("a batch")).collect();
-    let offsets: Vec<u64> =
-        polled.iter().flat_map(|batch| batch.messages()).map(|m| m.expect("one").offset().0).collect();
+    let offsets: Vec<u64> = polled.iter().flat_map(BatchView::messages).map(|m| m.expect("one").offset().0).collect();
     assert_eq!(offsets, (195..205).collect::<Vec<_>>());
     let summaries: Vec<_> = polled.iter().map(|batch| batch.verify().expect("a valid slice")).collect();
     assert_eq!(summaries.len(), 2);

@@ -22,9 +22,10 @@
 //!  72..256 0                                        all integers little-endian
 //! ```
 //!
-//! `batch_checksum` is the XXH3-64 of partition_id, base_offset, base_timestamp, origin_timestamp, batch_length and
-//! message_count; of flags, producer_id, producer_epoch and base_sequence if there is a producer; and of the
-//! checksums of all frames in order. It covers payloads only through those, so verifying means both.
+//! `batch_checksum` is the XXH3-64 of `partition_id`, `base_offset`, `base_timestamp`, `origin_timestamp`,
+//! `batch_length` and `message_count`; of `flags`, `producer_id`, `producer_epoch` and `base_sequence` if there is a
+//! producer; and of the checksums of all frames in order. It covers payloads only through those, so verifying means
+//! both. All other header bytes must be zero, since no checksum covers them.
 //!
 //! A *sliced* batch holds a run of another batch's frames: the same base, a first delta above 0 (or a lower count),
 //! and a new length, count and checksum.

@@ -48,7 +48,7 @@ fn off_the_wire(mut bytes: Bytes) -> Frame {
 fn frames() {
     for kind in FrameKind::ALL {
         // Enough draws that lists are not all empty and options not all absent.
-        for seed in SEED..SEED + 3 {
+        for seed in [1, 2, 3] {
             let message = samples::messages::message(kind, &mut Draw::new(seed));
             let name = format!("frame_{}_{seed}", format!("{kind:?}").to_lowercase());
             let pinned = golden(&name, &on_the_wire(&message.encode(seed)));

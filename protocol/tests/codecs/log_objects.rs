@@ -122,7 +122,9 @@ proptest! {
             sum.add(line.sum);
         }
         let mut expected = IntegritySum::default();
-        entries.iter().for_each(|numbered| expected.add(numbered.entry.head.sum));
+        for numbered in &entries {
+            expected.add(numbered.entry.head.sum);
+        }
         prop_assert_eq!(sum, expected);
         let bodies: usize = entries.iter().map(|numbered| numbered.entry.body.len()).sum();
         prop_assert_eq!(encoded.index.blocks_end(), (LOG_HEADER_BYTES + bodies) as u64);

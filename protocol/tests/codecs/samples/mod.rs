@@ -74,7 +74,7 @@ impl Draw {
     }
 
     pub(crate) fn text(&mut self) -> String {
-        (0..1 + self.below(12)).map(|_| char::from(b'a' + u8::try_from(self.below(26)).expect("a letter"))).collect()
+        (0..=self.below(11)).map(|_| char::from(b'a' + u8::try_from(self.below(26)).expect("a letter"))).collect()
     }
 
     pub(crate) fn offset(&mut self) -> Offset {
