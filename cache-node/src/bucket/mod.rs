@@ -5,6 +5,7 @@
 //! refuses to know: claims, slots, manifests and who owns what. It never resolves an `Unknown`: its callers read back.
 
 mod cluster;
+mod connect;
 mod counters;
 mod create;
 mod error;
