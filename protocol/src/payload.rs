@@ -15,7 +15,11 @@ pub struct Payload {
 #[derive(Debug, Clone)]
 enum Pieces {
     One(Bytes),
-    Several(Vec<Bytes>),
+    Several {
+        pieces: Vec<Bytes>,
+        /// The first piece that is not taken yet: moving an index is cheaper than moving the list.
+        next: usize,
+    },
 }
 
 impl Default for Pieces {
@@ -45,7 +49,7 @@ impl From<Vec<Bytes>> for Payload {
     fn from(mut pieces: Vec<Bytes>) -> Self {
         pieces.retain(|piece| !piece.is_empty());
         let bytes = pieces.iter().map(Bytes::len).sum();
-        Self { pieces: Pieces::Several(pieces), bytes }
+        Self { pieces: Pieces::Several { pieces, next: 0 }, bytes }
     }
 }
 
@@ -59,7 +63,7 @@ impl Payload {
         self.bytes -= needed;
         match &mut self.pieces {
             Pieces::One(piece) => Ok(piece.split_to(needed)),
-            Pieces::Several(pieces) => Ok(take_front(pieces, needed)),
+            Pieces::Several { pieces, next } => Ok(take_front(pieces, next, needed)),
         }
     }
 
@@ -77,7 +81,7 @@ impl Payload {
     pub fn pieces(&self) -> &[Bytes] {
         match &self.pieces {
             Pieces::One(piece) => core::slice::from_ref(piece),
-            Pieces::Several(pieces) => pieces,
+            Pieces::Several { pieces, next } => &pieces[*next..],
         }
     }
 
@@ -102,28 +106,32 @@ impl PartialEq for Payload {
 
 impl Eq for Payload {}
 
-/// Takes `needed` bytes off a list of pieces that holds at least as many.
-fn take_front(pieces: &mut Vec<Bytes>, needed: usize) -> Bytes {
+/// Takes `needed` bytes off the pieces from `next` on, which hold at least as many.
+fn take_front(pieces: &mut [Bytes], next: &mut usize, needed: usize) -> Bytes {
     if needed == 0 {
         return Bytes::new();
     }
-    let first = &mut pieces[0];
-    if first.len() > needed {
-        return first.split_to(needed);
-    }
-    if first.len() == needed {
-        return pieces.remove(0);
+    let mut taken = take_of_piece(pieces, next, needed);
+    if taken.len() == needed {
+        return taken;
     }
     let mut joined = BytesMut::with_capacity(needed);
+    joined.extend_from_slice(&taken);
     while joined.len() < needed {
-        let missing = needed - joined.len();
-        let first = &mut pieces[0];
-        joined.extend_from_slice(&first.split_to(missing.min(first.len())));
-        if first.is_empty() {
-            pieces.remove(0);
-        }
+        taken = take_of_piece(pieces, next, needed - joined.len());
+        joined.extend_from_slice(&taken);
     }
     joined.freeze()
+}
+
+/// Takes at most `wanted` bytes off the next piece and steps over it once it is used up.
+fn take_of_piece(pieces: &mut [Bytes], next: &mut usize, wanted: usize) -> Bytes {
+    let piece = &mut pieces[*next];
+    let taken = piece.split_to(wanted.min(piece.len()));
+    if piece.is_empty() {
+        *next += 1;
+    }
+    taken
 }
 
 #[cfg(test)]
