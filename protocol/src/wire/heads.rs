@@ -83,7 +83,7 @@ pub(crate) enum CopySourceHead {
     Adopt(Epoch, Lsn),
 }
 
-/// See [`Copy`].
+/// See [`struct@Copy`].
 #[derive(Archive, Serialize, Deserialize)]
 pub(crate) struct CopyHead {
     pub(crate) stamp: ShardStamp,

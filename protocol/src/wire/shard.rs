@@ -121,7 +121,7 @@ pub enum CopySource {
     },
 }
 
-/// One entry of a [`Copy`].
+/// One entry of a [`struct@Copy`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyEntry {
     /// Its place in the owner's epoch.
@@ -147,7 +147,7 @@ pub struct Copy {
     pub released: bool,
 }
 
-/// A follower's answer to [`Copy`].
+/// A follower's answer to [`struct@Copy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct CopyAck {
@@ -180,7 +180,7 @@ pub enum ShardMessage {
     Pull(Pull),
     /// See [`Pulled`].
     Pulled(Pulled),
-    /// See [`Copy`].
+    /// See [`struct@Copy`].
     Copy(Copy),
     /// See [`CopyAck`].
     CopyAck(CopyAck),
