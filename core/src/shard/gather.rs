@@ -104,11 +104,24 @@ impl Gather {
         (count(self.answers.len()), count(self.claim.copyset.copies.len()))
     }
 
-    /// Whether a copy of the past is missing for good unless an operator decides (PROTOCOL R2).
+    /// How many answers are needed: with fewer an operator has to decide (PROTOCOL R2).
     pub(crate) fn needed(&self, ground: &Ground) -> usize {
-        let own_process = self.claim.process == ground.config.process && self.claim.node == ground.config.node;
-        // R27: the owner's own seal with its full tail counts as all.
-        if own_process { 1 } else { self.claim.copyset.seals_needed() }
+        if self.is_own(ground) { 1 } else { self.claim.copyset.seals_needed() }
+    }
+
+    /// Whether every answer that is needed is in hand.
+    fn has_enough(&self, ground: &Ground) -> bool {
+        // R27: the owner's own seal with its full tail counts as all. No other journal's does.
+        if self.is_own(ground) {
+            self.answers.contains_key(&ground.config.journal)
+        } else {
+            self.answers.len() >= self.claim.copyset.seals_needed()
+        }
+    }
+
+    /// Whether this very process owned the epoch that is gathered.
+    fn is_own(&self, ground: &Ground) -> bool {
+        self.claim.process == ground.config.process && self.claim.node == ground.config.node
     }
 
     fn send_seals(&mut self, ground: &Ground, effects: &mut Effects) {
@@ -163,7 +176,7 @@ impl Gather {
     pub(crate) fn advance(&mut self, ground: &mut Ground, effects: &mut Effects) -> Gathered {
         self.take_own(ground);
         let forced = ground.force && ground.now >= self.force_at;
-        if self.answers.len() < self.needed(ground) && !forced {
+        if !self.has_enough(ground) && !forced {
             return Gathered::Continues;
         }
         let end = self.answers.values().map(|(_, answer)| answer.end).max().unwrap_or_default();
