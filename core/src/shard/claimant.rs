@@ -350,6 +350,8 @@ impl Claimant {
     fn adopt(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
         let epoch = self.claim.epoch;
         let mut adoption = None;
+        // The run stands even if nothing is adopted: followers are spoken to from here on.
+        ground.holdings.run_mut(epoch);
         if let Some(gather) = &self.gather {
             let from = gather.stored();
             for (lsn, entry) in (from.0..).map(Lsn).zip(gather.entries()) {
@@ -358,8 +360,6 @@ impl Claimant {
                 }
             }
             adoption = Some(Adoption { epoch: gather.epoch(), from, count: gather.entries().len() as u64 });
-        } else {
-            ground.holdings.run_mut(epoch);
         }
         self.adopted = Lsn(adoption.map_or(0, |adoption| adoption.count));
         let gather = &self.gather;
@@ -383,7 +383,8 @@ impl Claimant {
         let epoch = self.claim.epoch;
         let own = ground.holdings.run(epoch).map_or(Lsn(0), |run| run.durable);
         let promised = ground.holdings.sealed_durable() >= epoch;
-        if !promised || replication.quorum_durable(own) < self.adopted {
+        // Even with nothing to adopt: an epoch opened over journals that are gone could never be gathered again.
+        if !promised || !replication.quorum_follows() || replication.quorum_durable(own) < self.adopted {
             return Step::Continues;
         }
         let put = ground.put_id();

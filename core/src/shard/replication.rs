@@ -88,6 +88,12 @@ impl Replication {
         ends.get(self.quorum - 1).copied().unwrap_or_default()
     }
 
+    /// Whether a quorum of the copy set, the own journal included, has taken copies of this epoch.
+    pub(crate) fn quorum_follows(&self) -> bool {
+        let following = self.followers.iter().filter(|follower| follower.heard_at.is_some()).count();
+        following + 1 >= self.quorum
+    }
+
     /// Takes a follower's answer. `false` if it is from a journal that the claim does not name (PROTOCOL R5).
     pub(crate) fn acked(&mut self, ground: &Ground, from: NodeId, ack: &CopyAck, end: Lsn) -> bool {
         let Some(follower) =
