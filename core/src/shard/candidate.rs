@@ -79,7 +79,10 @@ impl Candidate {
             (Phase::Opened { at, id: awaited }, BucketResult::Slot(found)) if *awaited == id => {
                 match found.as_deref() {
                     Some(SlotObject::Open(_) | SlotObject::Log(_)) => {
-                        let read = ground.request(BucketRequest::ReadClaim { epoch: *at }, effects);
+                        let at = *at;
+                        // R11, R28: whatever becomes of the attempt, the open record covers all older entries.
+                        ground.holdings.covered(at, effects);
+                        let read = ground.request(BucketRequest::ReadClaim { epoch: at }, effects);
                         self.phase = Phase::Claim(read);
                         Attempt::Continues
                     }
