@@ -29,6 +29,8 @@ enum Retiring {
 pub(crate) struct Owner {
     claim: Claim,
     replication: Replication,
+    /// End of the adopted entries: until they are committed here too, no mark may be said (PROTOCOL R7, R26).
+    adopted: Lsn,
     publisher: Publisher,
     table: Table,
     /// End of what a quorum holds: may go into objects.
@@ -85,6 +87,7 @@ impl Owner {
             publisher: Publisher::new(epoch),
             claim,
             replication,
+            adopted,
             table,
             quorum: Lsn(0),
             committed: Lsn(0),
@@ -177,7 +180,7 @@ impl Owner {
 
     fn refusal(&self, ground: &Ground) -> Option<ShipRefusal> {
         let unstored = ground.holdings.run(self.claim.epoch).map_or(0, super::holdings::Run::bytes);
-        if self.retiring.is_some() {
+        if self.retiring.is_some() || self.committed < self.adopted {
             Some(ShipRefusal::NotOwner)
         } else if !ground.journal_room {
             Some(ShipRefusal::JournalFull)
@@ -262,7 +265,8 @@ impl Owner {
         request: &PositionsRequest,
         effects: &mut Effects,
     ) {
-        let answer = self.retiring.is_none().then(|| Positions {
+        let speaks = self.retiring.is_none() && self.committed >= self.adopted;
+        let answer = speaks.then(|| Positions {
             shard: ground.config.shard,
             epoch: self.claim.epoch,
             marks: request.partitions.iter().map(|partition| self.table.marks(partition)).collect(),
