@@ -142,6 +142,13 @@ impl Attempt {
         Self { shard, deadline, asked: BTreeSet::new(), hint: None, round: 0, jitter }
     }
 
+    /// Asks this node first, if it is known: for questions that the owner answers best.
+    #[must_use]
+    pub fn preferring(mut self, node: Option<NodeId>) -> Self {
+        self.hint = node;
+        self
+    }
+
     /// What to do now. Each node is asked once a round; a round without an answer is followed by a growing pause.
     pub fn next(&mut self, now: Instant, routes: &Routes) -> Step {
         if now >= self.deadline {

@@ -1,0 +1,304 @@
+//! The client: finds nodes, asks them, and asks again.
+//!
+//! Whom to ask and when is decided by [`kennel_core::routing`]; this file holds the connections and the clock.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kennel_core::routing::{Attempt, Routes, Setback, Step};
+use kennel_core::time;
+use kennel_protocol::ids::{NodeId, PartitionKey, ShardId};
+use kennel_protocol::wire::{
+    ErrorCode, Fetch, FetchFrom, Message, PartitionReport, PartitionsRequest, ViewRequest, WireError,
+};
+use kennel_transport::quic::{QuicEndpoint, QuicSettings};
+use kennel_transport::rpc::CallError;
+use kennel_transport::session::Connector;
+use kennel_transport::tls::TlsIdentity;
+use tokio::time::{Instant, sleep_until};
+
+use crate::connection::{Connection, Connections, random_id};
+use crate::error::{ConnectError, FetchError, NodeError, is_transient};
+use crate::fetched::Fetched;
+use crate::follow::Follower;
+use crate::settings::{ClientSettings, FetchRequest};
+
+/// A reader of the ring. Cheap to clone; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ClientSettings,
+    connections: Connections,
+    routes: Mutex<Routes>,
+    origin: Instant,
+    seeds: AtomicU64,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Which lane a question goes over.
+#[derive(Clone, Copy)]
+enum Over {
+    Reads,
+    Control,
+}
+
+/// What was met last on the way to an answer.
+enum Met {
+    Node(Option<NodeError>),
+    Wire(WireError),
+}
+
+impl Client {
+    /// Connects over QUIC to the first node that answers, and learns the ring from it.
+    ///
+    /// # Cancel safety
+    /// Safe: what was opened is closed.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub async fn connect(settings: ClientSettings, identity: &TlsIdentity) -> Result<Self, ConnectError> {
+        let endpoint = QuicEndpoint::bind_any(identity, QuicSettings::default()).map_err(ConnectError::Bind)?;
+        Self::connect_over(settings, Arc::new(endpoint.connector())).await
+    }
+
+    /// As [`Self::connect`], over any transport.
+    ///
+    /// # Cancel safety
+    /// Safe: what was opened is closed.
+    pub async fn connect_over(settings: ClientSettings, connector: Arc<dyn Connector>) -> Result<Self, ConnectError> {
+        let connections = Connections::new(connector, settings.cluster, settings.connect_timeout);
+        let seeds = u64::try_from(random_id() >> 64).unwrap_or_default();
+        let inner = Inner {
+            connections,
+            routes: Mutex::new(Routes::default()),
+            origin: Instant::now(),
+            seeds: AtomicU64::new(seeds),
+            settings,
+        };
+        let mut failed = None;
+        for address in &inner.settings.addresses {
+            match inner.learn_from(*address).await {
+                Ok(node) => {
+                    inner.routes().set_home(node);
+                    return Ok(Self { inner: Arc::new(inner) });
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        let tried = inner.settings.addresses.len();
+        Err(failed.map_or(ConnectError::NoAddress, |source| ConnectError::Unreachable { tried, source }))
+    }
+
+    /// Reads once: batches from where `request` says, or an empty answer when its wait is over.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchError> {
+        let partition = request.partition;
+        let fetch = Message::Fetch(Fetch {
+            partition,
+            from: request.from,
+            bytes_max: request.bytes_wanted(),
+            messages_max: request.messages_max,
+            wait_millis: u32::try_from(request.wait.as_millis()).unwrap_or(u32::MAX),
+            epoch: request.epoch,
+            last: request.last,
+            forwarded: false,
+        });
+        let shard = self.inner.shard_of(&partition);
+        let read = |answer: Message| match answer {
+            Message::Fetched(fetched) if fetched.partition != partition => Err("another partition".to_owned()),
+            Message::Fetched(fetched) => Fetched::verify(fetched),
+            _ => Err("another message than a fetch is answered with".to_owned()),
+        };
+        let (question, attempt) = (Question { message: fetch, over: Over::Reads, wait: request.wait }, None);
+        let met = match self.inner.ask(shard, attempt, question, read).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(met) => met,
+        };
+        Err(met.into_error(partition))
+    }
+
+    /// Reads on and on from `from`.
+    pub fn follow(&self, partition: PartitionKey, from: FetchFrom) -> Follower {
+        Follower::new(self.clone(), partition, from)
+    }
+
+    /// Every partition that the ring knows, in key order, as the shards' owners see them.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn partitions(&self) -> Result<Vec<PartitionReport>, FetchError> {
+        let mut reports = Vec::new();
+        let shards = self.inner.routes().shard_count();
+        for shard in (0..shards).map(ShardId) {
+            let message = Message::PartitionsRequest(PartitionsRequest { shard });
+            let question = Question { message, over: Over::Control, wait: Duration::ZERO };
+            let owner = self.inner.routes().owner(shard);
+            let read = |answer: Message| match answer {
+                Message::Partitions(partitions) if partitions.shard == shard => Ok(partitions.partitions),
+                _ => Err("another message than a list of partitions".to_owned()),
+            };
+            match self.inner.ask(shard, owner, question, read).await {
+                Ok(found) => reports.extend(found),
+                Err(met) => return Err(met.into_unavailable()),
+            }
+        }
+        reports.sort_unstable_by_key(|report| report.partition);
+        Ok(reports)
+    }
+}
+
+struct Question {
+    message: Message,
+    over: Over,
+    wait: Duration,
+}
+
+impl Inner {
+    /// Asks one node after another until an answer reads well or the patience is over.
+    async fn ask<A>(
+        &self,
+        shard: ShardId,
+        first: Option<NodeId>,
+        question: Question,
+        read: impl Fn(Message) -> Result<A, String>,
+    ) -> Result<A, Met> {
+        let deadline = self.now() + question.wait + self.settings.patience;
+        let mut attempt = Attempt::new(shard, deadline, self.seeds.fetch_add(1, Ordering::Relaxed)).preferring(first);
+        let mut met = Met::Node(None);
+        loop {
+            let step = attempt.next(self.now(), &self.routes());
+            let node = match step {
+                Step::Ask(node) => node,
+                Step::WaitForView(until) => {
+                    sleep_until(self.instant(until)).await;
+                    self.refresh_view().await;
+                    continue;
+                }
+                Step::GiveUp => return Err(met),
+            };
+            let answer = self.call(node, &question).await;
+            let (setback, problem) = match answer.map(&read) {
+                Ok(Ok(answer)) => {
+                    self.routes().trust(node);
+                    return Ok(answer);
+                }
+                Ok(Err(reason)) => (Setback::Behind, Met::Wire(bad_answer(node, reason))),
+                Err(Met::Wire(error)) if !is_transient(error.code) => return Err(Met::Wire(error)),
+                Err(Met::Wire(error)) => (setback(&error), Met::Wire(error)),
+                Err(Met::Node(error)) => (Setback::Unreachable, Met::Node(error)),
+            };
+            tracing::debug!(%shard, %node, ?setback, "asking on");
+            attempt.met(self.now(), &mut self.routes(), node, setback);
+            met = problem;
+        }
+    }
+
+    async fn call(&self, node: NodeId, question: &Question) -> Result<Message, Met> {
+        let address = self.routes().address(node).and_then(|node| node.address.parse().ok());
+        let Some(address) = address else { return Err(Met::Node(None)) };
+        let connection = self.connections.to(address).await.map_err(|error| Met::Node(Some(error)))?;
+        let lane = match question.over {
+            Over::Reads => &connection.reads,
+            Over::Control => &connection.control,
+        };
+        let deadline = Instant::now() + question.wait + self.settings.answer_timeout;
+        match lane.call(question.message.clone(), deadline).await {
+            Ok(answer) => Ok(answer),
+            Err(CallError::Refused(error)) => Err(Met::Wire(error)),
+            Err(error) => Err(Met::Node(Some(self.broken(address, &connection, error)))),
+        }
+    }
+
+    fn broken(&self, address: SocketAddr, connection: &Arc<Connection>, error: CallError) -> NodeError {
+        // A full queue is no fault of the connection; everything else, silence included, asks for a new one.
+        if !matches!(error, CallError::QueueFull | CallError::TooLarge(_)) {
+            self.connections.forget(address, connection);
+        }
+        NodeError::Call(error)
+    }
+
+    /// Learns the ring from the first node that answers: those known, then those of the settings.
+    async fn refresh_view(&self) {
+        let known: Vec<SocketAddr> = self.routes().nodes().filter_map(|node| node.address.parse().ok()).collect();
+        for address in known.into_iter().chain(self.settings.addresses.iter().copied()) {
+            match self.learn_from(address).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%address, error = &error as &dyn std::error::Error, "no view from here"),
+            }
+        }
+    }
+
+    async fn learn_from(&self, address: SocketAddr) -> Result<NodeId, NodeError> {
+        let connection = self.connections.to(address).await?;
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        match connection.control.call(Message::ViewRequest(ViewRequest), deadline).await {
+            Ok(Message::View(view)) => {
+                self.routes().learn(&view);
+                Ok(connection.welcome.node)
+            }
+            Ok(_) => Err(NodeError::Unexpected { expected: "a view", found: "another message" }),
+            Err(error) => Err(self.broken(address, &connection, error)),
+        }
+    }
+
+    fn shard_of(&self, partition: &PartitionKey) -> ShardId {
+        // A view without shards comes from a node that is still starting; any shard will do until it knows better.
+        partition.shard(self.routes().shard_count().max(1))
+    }
+
+    fn now(&self) -> time::Instant {
+        let since = Instant::now().duration_since(self.origin);
+        time::Instant::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: time::Instant) -> Instant {
+        self.origin + Duration::from_micros(at.micros())
+    }
+
+    fn routes(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Met {
+    fn into_error(self, partition: PartitionKey) -> FetchError {
+        match self {
+            Self::Node(error) => FetchError::Unreachable(error),
+            Self::Wire(error) => FetchError::from_wire(partition, error),
+        }
+    }
+
+    fn into_unavailable(self) -> FetchError {
+        match self {
+            Self::Node(error) => FetchError::Unreachable(error),
+            Self::Wire(WireError { code, message, .. }) => FetchError::Unavailable { code, message },
+        }
+    }
+}
+
+fn setback(error: &WireError) -> Setback {
+    match error.code {
+        ErrorCode::Moved => Setback::Moved(error.node),
+        ErrorCode::Busy | ErrorCode::BucketUnavailable => Setback::Busy,
+        _ => Setback::Behind,
+    }
+}
+
+/// An answer that does not hold what it must: as if the node had said that it is damaged on the way.
+fn bad_answer(node: NodeId, reason: String) -> WireError {
+    tracing::warn!(%node, reason, "a node's answer does not verify; asking elsewhere");
+    WireError { code: ErrorCode::Checksum, message: reason, offset: None, node: Some(node) }
+}

@@ -1,0 +1,204 @@
+//! An answer: batches, messages and holes, verified, without copies.
+
+use bytes::Bytes;
+use kennel_protocol::batch::{Batch, batches, split};
+use kennel_protocol::entry::{HoleReason, MessageIdentity};
+use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
+use kennel_protocol::wire::{self, Served};
+
+/// What a fetch brought. Every checksum was verified, and nothing between `start` and `next` is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Whose log.
+    pub partition: PartitionKey,
+    /// The epoch that answered.
+    pub epoch: Epoch,
+    /// The offset asked for, resolved.
+    pub start: Offset,
+    /// Where to continue.
+    pub next: Offset,
+    /// First offset that is not trimmed.
+    pub trim: Offset,
+    /// End of what is in the bucket.
+    pub stored: Offset,
+    /// End of what may be read.
+    pub committed: Offset,
+    /// Ranges without messages in `[start, next)`.
+    pub holes: Vec<Hole>,
+    /// Which tier answered.
+    pub served: Served,
+    /// The last message, for [`crate::FetchRequest::last`].
+    pub last: Option<MessageIdentity>,
+    batches: Bytes,
+}
+
+/// A range without messages, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// First offset.
+    pub from: Offset,
+    /// End, exclusive.
+    pub to: Offset,
+    /// Why.
+    pub reason: HoleReason,
+}
+
+/// A message, sharing the bytes of its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its number in the partition.
+    pub offset: Offset,
+    /// When the broker appended it, microseconds since 1970.
+    pub timestamp: u64,
+    /// When its producer made it, microseconds since 1970.
+    pub origin_timestamp: u64,
+    /// Its producer's id for it.
+    pub id: u128,
+    /// Iggy's checksum over it.
+    pub checksum: u64,
+    /// What it says.
+    pub payload: Bytes,
+    /// Its user headers, as Iggy encodes them.
+    pub user_headers: Bytes,
+}
+
+impl Fetched {
+    /// Verifies an answer: every batch, and that batches and holes cover `[start, next)` without gaps.
+    pub(crate) fn verify(answer: wire::Fetched) -> Result<Self, String> {
+        let mut holes = holes_of(&answer).peekable();
+        let (mut at, mut last) = (answer.start, None);
+        for view in batches(&answer.batches) {
+            let summary = view.and_then(|view| view.verify()).map_err(|error| error.to_string())?;
+            while let Some(hole) = holes.next_if(|hole| hole.from <= at && at < hole.to) {
+                at = hole.to;
+            }
+            let (first, end) = (summary.first.offset, summary.last.offset.plus(1));
+            // Only the first batch may begin earlier: batches are never split.
+            let joins = if last.is_none() { first <= at && at < end } else { first == at };
+            if !joins {
+                return Err(format!("messages {first} to {end} came where {at} was due"));
+            }
+            let declared = |gap: Offset| holes_of(&answer).any(|hole| hole.from <= gap && gap < hole.to);
+            if let Some(gap) = summary.gap.filter(|gap| !declared(*gap)) {
+                return Err(format!("the message at {gap} is missing"));
+            }
+            (at, last) = (end, Some(summary.last));
+        }
+        for hole in holes {
+            if hole.from > at {
+                return Err(format!("a hole at {} came where {at} was due", hole.from));
+            }
+            at = at.max(hole.to);
+        }
+        if at != answer.next {
+            return Err(format!("the answer ends at {at} and says {}", answer.next));
+        }
+        Ok(Self::new(answer, last))
+    }
+
+    fn new(answer: wire::Fetched, last: Option<MessageIdentity>) -> Self {
+        let wire::Fetched { partition, epoch, start, next, trim, stored, committed, holes, served, batches } = answer;
+        let holes = holes.into_iter().map(|(from, to, reason)| Hole { from, to, reason }).collect();
+        Self { partition, epoch, start, next, trim, stored, committed, holes, served, last, batches }
+    }
+
+    /// Iggy's own batches, in offset order. The first may begin below `start`: batches are never split.
+    pub fn batches(&self) -> impl Iterator<Item = Batch> {
+        split(&self.batches).map(|batch| batch.expect("the answer was verified when it came"))
+    }
+
+    /// The batches back to back, as Iggy stores them.
+    pub fn batch_bytes(&self) -> &Bytes {
+        &self.batches
+    }
+
+    /// The messages from `start` on, in order.
+    pub fn messages(&self) -> impl Iterator<Item = Message> {
+        let views = batches(&self.batches).map(|view| view.expect("the answer was verified when it came"));
+        let messages = views.flat_map(|view| view.messages());
+        let messages = messages.map(|message| message.expect("the answer was verified when it came"));
+        messages.skip_while(|message| message.offset() < self.start).map(|message| Message {
+            offset: message.offset(),
+            timestamp: message.timestamp(),
+            origin_timestamp: message.origin_timestamp(),
+            id: message.id(),
+            checksum: message.checksum(),
+            payload: self.batches.slice_ref(message.payload()),
+            user_headers: self.batches.slice_ref(message.user_headers()),
+        })
+    }
+
+    /// Whether there is nothing new: no message and no hole.
+    pub fn is_empty(&self) -> bool {
+        self.next == self.start
+    }
+}
+
+fn holes_of(answer: &wire::Fetched) -> impl Iterator<Item = Hole> {
+    answer.holes.iter().map(|&(from, to, reason)| Hole { from, to, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use kennel_protocol::batch::BatchBuilder;
+    use kennel_protocol::ids::PartitionId;
+
+    use super::*;
+
+    fn batch(base: u64, count: u64) -> Vec<u8> {
+        let mut batch = BatchBuilder::new(PartitionId(0), Offset(base), base);
+        for offset in base..base + count {
+            batch = batch.payload(&offset.to_le_bytes());
+        }
+        batch.build().to_vec()
+    }
+
+    fn answer(start: u64, next: u64, holes: &[(u64, u64)], batches: &[Vec<u8>]) -> wire::Fetched {
+        let hole = |&(from, to)| (Offset(from), Offset(to), HoleReason::SourceRetention);
+        wire::Fetched {
+            partition: "0/0/0".parse().expect("a partition"),
+            epoch: Epoch(1),
+            start: Offset(start),
+            next: Offset(next),
+            trim: Offset(0),
+            stored: Offset(0),
+            committed: Offset(next),
+            holes: holes.iter().map(hole).collect(),
+            served: Served::Tail,
+            batches: batches.concat().into(),
+        }
+    }
+
+    #[test]
+    fn messages_begin_where_was_asked_and_share_the_bytes() {
+        let answer = answer(1, 9, &[(3, 6)], &[batch(0, 3), batch(6, 3)]);
+        let whole = answer.batches.clone();
+        let fetched = Fetched::verify(answer).expect("a good answer");
+        let offsets: Vec<_> = fetched.messages().map(|message| message.offset.0).collect();
+        assert_eq!(offsets, [1, 2, 6, 7, 8]);
+        assert_eq!(fetched.last.map(|last| last.offset), Some(Offset(8)));
+        let payload = fetched.messages().next().expect("one").payload;
+        assert!(whole.as_ptr_range().contains(&payload.as_ptr()));
+        assert_eq!(fetched.batches().count(), 2);
+    }
+
+    #[test]
+    fn answers_with_gaps_or_flipped_bits_are_refused() {
+        let mut flipped = batch(0, 3);
+        *flipped.last_mut().expect("not empty") ^= 1;
+        let wrong = [
+            answer(0, 9, &[], &[batch(0, 3), batch(6, 3)]),
+            answer(0, 3, &[], &[flipped]),
+            answer(0, 5, &[], &[batch(0, 3)]),
+            answer(5, 9, &[], &[batch(6, 3)]),
+            answer(0, 9, &[(4, 6)], &[batch(0, 3), batch(6, 3)]),
+            answer(0, 3, &[], &[batch(0, 3), batch(0, 3)]),
+            answer(0, 5, &[], &[batch(0, 3), batch(1, 4)]),
+        ];
+        for answer in wrong {
+            assert!(Fetched::verify(answer).is_err());
+        }
+        assert!(Fetched::verify(answer(3, 8, &[(3, 8)], &[])).is_ok());
+        assert!(Fetched::verify(answer(3, 3, &[], &[])).expect("nothing new").is_empty());
+    }
+}
