@@ -1,11 +1,14 @@
-//! The command line of a cache node. It parses and prints; everything else is in the library.
+//! The command line of a cache node. It parses, prints and starts; everything else is in the library.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cache_node::config::{Layers, Sources};
+use anyhow::Context;
+use cache_node::config::{Layers, Settings, Sources};
 use clap::{Args, Parser, Subcommand};
 use kennel_transport::certs::{Overwrite, create_development_ca};
+use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 #[command(name = "cache-node", version, about = "A node of the Kennel cache ring.")]
@@ -16,6 +19,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the node until it is told to stop (SIGTERM, SIGINT).
+    Run(Configuration),
     /// Check a configuration and print what it comes to, secrets redacted.
     CheckConfig(Configuration),
     /// Make a development CA with certificates for nodes, shippers and readers.
@@ -49,6 +54,7 @@ struct Certs {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(configuration) => run(&configuration),
         Command::CheckConfig(configuration) => check_config(&configuration),
         Command::Certs(certs) => make_certificates(&certs),
         Command::Version => {
@@ -64,6 +70,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(configuration: &Configuration) -> anyhow::Result<()> {
+    let settings = layers(configuration)?.settings()?;
+    start_logging(&settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(cache_node::node::run(settings))?;
+    Ok(())
 }
 
 fn check_config(configuration: &Configuration) -> anyhow::Result<()> {
@@ -100,7 +114,13 @@ fn layers(configuration: &Configuration) -> anyhow::Result<Layers> {
     Ok(Layers::read(sources)?)
 }
 
-#[expect(clippy::print_stdout, reason = "answers of commands go to standard output")]
+fn start_logging(settings: &Settings) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&settings.log_filter).context("read `log.filter`")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// Prints an answer. Whoever closed the pipe has read enough.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
