@@ -53,6 +53,8 @@ pub struct Weather {
     pub straggle: u64,
     /// Longest sync of a journal.
     pub sync_max: Duration,
+    /// Syncs that take up to a hundred times as long.
+    pub sync_stall: u64,
     /// Longest usual bucket request.
     pub bucket_max: Duration,
     /// Bucket requests that fail without effect.
@@ -119,6 +121,7 @@ const FAULTS: [FaultKind; 10] = [
 
 /// What is written.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one independent switch of the swarm")]
 pub struct Workload {
     /// How many partitions there are.
     pub partitions: usize,
@@ -196,6 +199,7 @@ impl Weather {
             duplicate: 0,
             straggle: 0,
             sync_max: Duration::from_millis(3),
+            sync_stall: 0,
             bucket_max: Duration::from_millis(40),
             bucket_fail: 0,
             bucket_lost_answer: 0,
@@ -217,6 +221,7 @@ impl Weather {
             loss: some(100),
             duplicate: some(100),
             straggle: some(50),
+            sync_stall: some(100),
             bucket_fail: some(200),
             bucket_lost_answer: some(200),
             bucket_false_exists: some(150),

@@ -26,6 +26,7 @@ struct Cursor {
     next: Offset,
     committed: Offset,
     stored: Offset,
+    /// What the owner said last that it takes next: the window begins there or at what is committed.
     ring_next: Offset,
 }
 
@@ -98,14 +99,12 @@ impl Shipper {
     /// Takes what the node said. Marks that fall are a broken promise unless `loss_allowed`.
     pub fn hear(&mut self, now: Instant, says: NodeSays, sources: &[Partition]) -> Result<(), Violation> {
         match says {
-            NodeSays::Positions { correlation, answer } if self.asked == Some(correlation) => match answer {
-                Some(positions) => self.positions(now, &positions, sources),
-                None => {
-                    self.session = None;
-                    Ok(())
-                }
-            },
-            NodeSays::Positions { .. } => Ok(()),
+            NodeSays::Positions { correlation, .. } if self.asked != Some(correlation) => Ok(()),
+            NodeSays::Positions { answer: Some(positions), .. } => self.positions(now, &positions, sources),
+            NodeSays::Positions { answer: None, .. } => {
+                self.session = None;
+                Ok(())
+            }
             NodeSays::Ack(ack) => self.ack(now, &ack, sources),
         }
     }
@@ -166,7 +165,10 @@ impl Shipper {
         for (partition, problem) in &ack.problems {
             let Some(index) = sources.iter().position(|source| source.key == *partition) else { continue };
             match problem {
-                ShipProblem::Expected(offset) => self.cursors[index].next = *offset,
+                ShipProblem::Expected(offset) => {
+                    self.cursors[index].next = *offset;
+                    self.cursors[index].ring_next = *offset;
+                }
                 ShipProblem::Diverged { .. } | ShipProblem::Corrupt => {
                     let what = format!("{partition}: {problem:?}, and the source is one history");
                     return Err(Violation::new("no_false_divergence", what));
@@ -202,7 +204,7 @@ impl Shipper {
         for (index, source) in sources.iter().enumerate() {
             let end = self.visible_end(source);
             let cursor = &mut self.cursors[index];
-            let window = cursor.committed.plus(workload.window);
+            let window = cursor.committed.max(cursor.ring_next).plus(workload.window);
             while cursor.next < end && cursor.next < window && chunks.len() < 16 {
                 let chunk = cut_one(&mut self.stream, workload, source, cursor.next, end);
                 cursor.next = chunk.head.end;

@@ -62,7 +62,7 @@ impl Stream {
     }
 }
 
-/// Scatters the bits of a number (the finisher of SplitMix64).
+/// Scatters the bits of a number (the finisher of `SplitMix64`).
 pub fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -18,6 +18,7 @@ pub struct LogReader {
     lsn: Lsn,
     partitions: BTreeMap<PartitionKey, PartitionState>,
     unread: Vec<EntryHead>,
+    holes: u64,
 }
 
 impl LogReader {
@@ -80,6 +81,11 @@ impl LogReader {
         self.partitions.values()
     }
 
+    /// How many holes were declared up to there.
+    pub fn holes(&self) -> u64 {
+        self.holes
+    }
+
     /// One partition there.
     pub fn end(&self, partition: PartitionKey) -> Offset {
         self.partitions.get(&partition).map(|state| state.end).unwrap_or_default()
@@ -116,6 +122,7 @@ impl LogReader {
         let position = self.position();
         for numbered in entries {
             gapless(&mut self.partitions, &numbered.entry.head, position)?;
+            self.holes += u64::from(matches!(numbered.entry.head.kind, EntryKind::Hole(_)));
             self.unread.push(numbered.entry.head.clone());
         }
         Ok(())

@@ -82,9 +82,15 @@ impl Reads {
             Some(other) => *other = Run { base: other.base.min(run.base), end: other.end.max(run.end), hole },
             None => runs.push(run),
         }
-        let end = self.ends.entry(head.partition).or_default();
-        *end = (*end).max(head.end);
         Ok(())
+    }
+
+    /// Somebody could read an entry.
+    pub fn readable(&mut self, head: &EntryHead) {
+        if matches!(head.kind, EntryKind::Chunk | EntryKind::Hole(_)) {
+            let end = self.ends.entry(head.partition).or_default();
+            *end = (*end).max(head.end);
+        }
     }
 
     /// End of what was ever readable of a partition.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use kennel_core::shard::{BucketId, BucketRequest, BucketResult, CreateOutcome, Input, SlotBody};
-use kennel_protocol::ids::{Epoch, ProcessId, Slot};
+use kennel_protocol::ids::{ProcessId, Slot};
 
 use super::World;
 use crate::event::Event;
@@ -83,13 +83,14 @@ impl World {
             let (process, request) = (flight.process, &flight.request);
             let before = self.rules_before(process, request);
             self.judge(before);
+            let fresh = self.is_fresh(request);
             let (result, wrote) = self.bucket.apply(request);
             self.trace.event(self.now, 7, number);
             self.trace.line(self.now, || {
                 let late = if flight.answered { " (late)" } else { "" };
                 format!("bucket{late} {} for n{}: {result:?}", crate::describe::request(request), flight.node + 1)
             });
-            if wrote && matches!(request, BucketRequest::CreateSlot { .. }) {
+            if wrote && fresh {
                 self.watch_open(&flight.request);
             }
             flight.result = Some(result);
@@ -201,7 +202,7 @@ impl World {
     /// An open record landed: the older logs have ended, and the record says where.
     fn watch_open(&mut self, request: &BucketRequest) {
         let BucketRequest::CreateSlot { epoch, slot: Slot(0), body } = request else { return };
-        if !matches!(body.as_ref(), SlotBody::Open(_)) || !self.is_first_in(*epoch, body) {
+        if !matches!(body.as_ref(), SlotBody::Open(_)) {
             return;
         }
         self.trace.line(self.now, || format!("epoch {epoch} is open"));
@@ -209,8 +210,10 @@ impl World {
         self.judge(verdict);
     }
 
-    fn is_first_in(&self, epoch: Epoch, body: &std::sync::Arc<SlotBody>) -> bool {
-        self.bucket.first_in(epoch, Slot(0)).is_some_and(|first| std::sync::Arc::ptr_eq(first, body))
+    /// Whether a slot never held anything: what lands where something was collected counts for nothing.
+    fn is_fresh(&self, request: &BucketRequest) -> bool {
+        let BucketRequest::CreateSlot { epoch, slot, .. } = request else { return false };
+        self.bucket.first_in(*epoch, *slot).is_none()
     }
 }
 

@@ -15,6 +15,9 @@ use crate::node::{Call, Output};
 use crate::oracle::reads::equals_the_source;
 use crate::oracle::{Violation, committed_is_on_a_quorum};
 
+/// The longest that a disk stands still.
+const STALL_MAX: Duration = Duration::from_secs(3);
+
 impl World {
     /// Takes one call's effects: copies leave, records go to the journal, the rest waits for them.
     pub(super) fn take_effects(&mut self, index: usize, effects: &mut Effects) {
@@ -48,7 +51,11 @@ impl World {
         let sequence = node.journal.appended();
         node.syncing = Some(sequence);
         let boot = node.boot;
-        let length = self.draws.journal.duration(Duration::from_micros(50), self.plan.weather.sync_max);
+        let longest = self.plan.weather.sync_max;
+        let mut length = self.draws.journal.duration(Duration::from_micros(50), longest);
+        if self.draws.journal.chance(self.plan.weather.sync_stall) {
+            length = self.draws.journal.scale(longest, (longest * 100).min(STALL_MAX));
+        }
         self.after(length, Event::Synced { node: index, boot, sequence });
     }
 
@@ -95,9 +102,7 @@ impl World {
         }
         let Some(call) = node.calls.pop_front() else { return false };
         for then in &call.then {
-            if let Then::Committed { epoch, entries } = then {
-                self.watch_committed(index, *epoch, entries);
-            }
+            self.watch_promise(index, then);
         }
         let outbox = &mut self.nodes[index].outbox;
         outbox.extend(call.then.into_iter().map(Output::Then));
@@ -120,24 +125,15 @@ impl World {
             Then::Send { to, message } => self.send(index, node_index(to), message),
             Then::Ack { session, ack } => {
                 self.watch_marks(index, ack.epoch, &ack.marks);
-                self.say_to_shipper(session, NodeSays::Ack(ack));
+                self.say_to_shipper(session, &NodeSays::Ack(ack));
             }
             Then::Positions { session, correlation, answer } => {
                 if let Some(positions) = &answer {
                     self.watch_marks(index, positions.epoch, &positions.marks);
                 }
-                self.say_to_shipper(session, NodeSays::Positions { correlation, answer });
+                self.say_to_shipper(session, &NodeSays::Positions { correlation, answer });
             }
             Then::Bucket { id, request } => self.ask_bucket(index, id, request),
-            Then::Committed { .. } | Then::TailReset => {}
-            Then::SlotStored { epoch, slot, ends } => {
-                let process = self.nodes[index].process;
-                let verdict = self.oracle.objects.stored_is_in_the_log(&self.bucket, process, epoch, slot);
-                self.judge(verdict);
-                for (partition, end) in ends {
-                    self.oracle.objects.stored_end(partition, end);
-                }
-            }
             Then::Free { epoch, below } => self.free(index, epoch, below),
             Then::Role(role) => self.role_changed(index, role),
             Then::Note(Note::Halted(why)) => {
@@ -145,7 +141,7 @@ impl World {
                 self.judge(Err(Violation::new("never_halts", what)));
             }
             Then::Note(Note::PastUnreachable { .. }) => self.operator_sees(index),
-            Then::Note(_) => {}
+            Then::Committed { .. } | Then::SlotStored { .. } | Then::TailReset | Then::Note(_) => {}
         }
     }
 
@@ -198,9 +194,20 @@ impl World {
         Violation::unless(rightful, "one_process_per_epoch", || format!("n{} says {stamp:?}: {claim:?}", from + 1))
     }
 
-    fn watch_committed(&mut self, index: usize, epoch: Epoch, entries: &[NumberedEntry]) {
-        let process = (index, self.nodes[index].boot);
-        let verdict = self.committed(process, epoch, entries);
+    /// A call's word on what is committed and stored counts as soon as its records are durable, wherever in the call's
+    /// list it stands.
+    fn watch_promise(&mut self, index: usize, then: &Then) {
+        let verdict = match then {
+            Then::Committed { epoch, entries } => self.committed((index, self.nodes[index].boot), *epoch, entries),
+            Then::SlotStored { epoch, slot, ends } => {
+                for (partition, end) in ends {
+                    self.oracle.objects.stored_end(*partition, *end);
+                }
+                let process = self.nodes[index].process;
+                self.oracle.objects.stored_is_in_the_log(&self.bucket, process, *epoch, *slot)
+            }
+            _ => Ok(()),
+        };
         self.judge(verdict);
     }
 
@@ -210,6 +217,7 @@ impl World {
             let head = &numbered.entry.head;
             self.oracle.reads.one_entry_per_place(epoch, numbered)?;
             equals_the_source(head, self.sources.iter().find(|source| source.key == head.partition))?;
+            self.oracle.reads.readable(head);
             if !self.plan.loss_allowed {
                 self.oracle.reads.no_dirty_read(head)?;
             }

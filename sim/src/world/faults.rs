@@ -183,13 +183,21 @@ impl World {
             if let Some(pause) = self.nodes[node].paused {
                 self.resume(node, pause);
             }
-            if self.nodes[node].stopping && self.may_crash(node) {
-                self.crash(node);
-            }
             self.start(node);
         }
+        self.restart_stopped();
         for shipper in &mut self.shippers {
             shipper.catch_up();
+        }
+    }
+
+    /// A process that was stopped in good order ends and comes back, if its journal can be missed.
+    pub(super) fn restart_stopped(&mut self) {
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].stopping && self.may_crash(node) {
+                self.crash(node);
+                self.start(node);
+            }
         }
     }
 

@@ -185,8 +185,8 @@ impl World {
         let Some(event) = self.hold_if_paused(event) else { return };
         match event {
             Event::Peer { from, to, message } => self.peer(from, to, message),
-            Event::FromShipper { session, says } => self.from_shipper(session, says),
-            Event::ToShipper { session, says } => self.to_shipper(session, says),
+            Event::FromShipper { session, says } => self.shipper_said(session, says),
+            Event::ToShipper { session, says } => self.node_said(session, says),
             Event::Synced { node, boot, sequence } => self.synced(node, boot, sequence),
             Event::Timer { node, boot, at } => self.timer(node, boot, at),
             Event::Apply { flight } => self.apply(flight),

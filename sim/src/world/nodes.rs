@@ -93,7 +93,7 @@ impl World {
     }
 
     pub(super) fn kill(&mut self, index: usize, boot: u64) {
-        if self.nodes[index].is_boot(boot) {
+        if self.nodes[index].is_boot(boot) && self.may_crash(index) {
             self.crash(index);
             let delay = self.draws.faults.scale(Duration::from_millis(20), Duration::from_secs(2));
             self.after(delay, Event::Start { node: index });

@@ -22,7 +22,7 @@ impl World {
     /// # Panics
     /// If it does not become so within a minute, or a rule is broken.
     pub fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let end = self.now + Duration::from_secs(60);
+        let end = self.now + Duration::from_mins(1);
         while !holds(self) {
             assert!(self.now < end, "{what} did not happen");
             self.run_until_time(self.now + Duration::from_millis(5));
@@ -39,6 +39,16 @@ impl World {
     /// The newest claim's number.
     pub fn epoch(&self) -> Epoch {
         self.bucket.newest_claim().map(|claim| claim.epoch).unwrap_or_default()
+    }
+
+    /// The node that the newest claim names.
+    pub fn claimant(&self) -> Option<usize> {
+        self.bucket.newest_claim().map(|claim| super::node_index(claim.node))
+    }
+
+    /// How many holes the log declares, as far as it was read.
+    pub fn holes(&self) -> u64 {
+        self.oracle.log.holes()
     }
 
     /// A node.

@@ -39,6 +39,7 @@ impl World {
                 return;
             }
             self.run_until_time(self.now + LOOK);
+            self.restart_stopped();
             looks += 1;
             if self.plan.loss_allowed && looks.is_multiple_of(50) {
                 for node in 0..self.nodes.len() {
@@ -55,16 +56,15 @@ impl World {
             self.judge(verdict);
         }
         if self.violation.is_none() && self.seed.is_multiple_of(4) {
-            self.run_until_time(self.now + AFTERGLOW);
-            let verdict = self.stays_at_rest();
+            let verdict = self.afterglow();
             self.judge(verdict);
         }
     }
 
-    /// Whether all of the source is known to be stored and exactly one node owns the newest epoch.
+    /// Whether all of the source is known to be stored and exactly one node owns the newest open epoch.
     pub fn is_at_rest(&self) -> bool {
         let done = self.shippers.iter().all(|shipper| shipper.is_done(&self.sources));
-        let newest = self.bucket.newest_claim().map(|claim| claim.epoch);
+        let newest = self.bucket.newest_open();
         let mut owners = self.owners();
         done && newest.is_some() && owners.next() == newest && owners.next().is_none()
     }
@@ -110,7 +110,7 @@ impl World {
 
     /// DESIGN 2.1, 2.2: what a reader of the bucket sees is what the source committed, all of it.
     fn log_equals_source(&mut self) -> Result<(), Violation> {
-        let newest = self.bucket.newest_claim().map(|claim| claim.epoch).unwrap_or_default();
+        let newest = self.bucket.newest_open().unwrap_or_default();
         self.oracle.log.read_below(&self.bucket, newest)?;
         self.oracle.log.read_epoch(&self.bucket)?;
         self.log_entries_equal_source()?;
@@ -123,6 +123,21 @@ impl World {
         }
         let mut fresh = LogReader::default();
         fresh.read_below(&self.bucket, newest)
+    }
+
+    /// Watches a world at rest until nothing has moved for a while.
+    fn afterglow(&mut self) -> Result<(), Violation> {
+        let deadline = self.now + REST_MAX;
+        loop {
+            let epoch = self.bucket.newest_claim().map(|claim| claim.epoch);
+            self.run_until_time(self.now + AFTERGLOW);
+            let moved = self.bucket.newest_claim().map(|claim| claim.epoch) != epoch;
+            let forgot = self.nodes.iter().all(|node| node.journal.entries() <= ENTRIES_AT_REST_MAX);
+            let still = self.is_at_rest() && !moved && forgot;
+            if still || self.now > deadline || self.violation.is_some() {
+                return self.stays_at_rest();
+            }
+        }
     }
 
     /// PROTOCOL R28: copies forget what is stored; nothing moves where nothing happens.
@@ -142,7 +157,7 @@ impl World {
         let nodes: Vec<_> = self.nodes.iter().map(|node| (node.role, status(node))).collect();
         let ends: Vec<_> = self.sources.iter().map(|source| (source.start, source.end())).collect();
         format!(
-            "source {ends:?}, newest claim {:?}, shippers {:?}, {nodes:#?}",
+            "source {ends:?}, newest claim {:?}, shippers {:?}, {nodes:?}",
             self.bucket.newest_claim(),
             self.shippers
         )

@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    pub(super) fn from_shipper(&mut self, id: SessionId, says: ShipperSays) {
+    pub(super) fn shipper_said(&mut self, id: SessionId, says: ShipperSays) {
         let Some(session) = self.sessions.get(&id).copied() else { return };
         if !self.nodes[session.node].is_boot(session.boot) {
             return;
@@ -57,7 +57,7 @@ impl World {
         self.feed(session.node, input);
     }
 
-    pub(super) fn to_shipper(&mut self, id: SessionId, says: NodeSays) {
+    pub(super) fn node_said(&mut self, id: SessionId, says: NodeSays) {
         let Some(session) = self.sessions.get(&id).copied() else { return };
         if self.shippers[session.shipper].session != Some(id) {
             return;
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    pub(super) fn say_to_shipper(&mut self, id: SessionId, says: NodeSays) {
+    pub(super) fn say_to_shipper(&mut self, id: SessionId, says: &NodeSays) {
         let Some(session) = self.sessions.get(&id) else { return };
         let end = self.nodes.len() + session.shipper;
         for at in self.network.arrivals(&self.plan.weather, session.node, end, self.now).into_iter().flatten() {
