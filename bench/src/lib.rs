@@ -1,1 +1,5 @@
 //! Generates Iggy data, verifies reads and measures Kennel.
+
+pub mod generate;
+pub mod verify;
+pub mod walk;

@@ -1,2 +1,211 @@
-//! Entry point.
-fn main() {}
+//! The `bench` command: data to ship, and the oracle that compares what is read with what was shipped.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use indicatif::{ProgressBar, ProgressStyle};
+use kennel_bench::generate::{GenerateSettings, generate};
+use kennel_bench::verify::{ExpectServed, Verified, verify};
+use kennel_client::{Client, ClientSettings};
+use kennel_transport::tls::TlsIdentity;
+
+/// Generates Iggy data, verifies reads and measures Kennel.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write an Iggy data directory, the same for the same seed.
+    Generate(GenerateArgs),
+    /// Compare every message of a data directory with what the ring serves.
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+struct GenerateArgs {
+    /// Where to write; must not hold `streams` yet.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    /// Partitions in all.
+    #[arg(long, default_value_t = 16)]
+    partitions: u32,
+    /// Streams that they are spread over.
+    #[arg(long, default_value_t = 4)]
+    streams: u32,
+    /// Topics in each stream.
+    #[arg(long, default_value_t = 2)]
+    topics: u32,
+    /// Bytes of all segments, about: "1GiB".
+    #[arg(long, default_value = "64MiB")]
+    bytes: ByteSize,
+    /// Usual payload: sizes lie between half and four times this.
+    #[arg(long, default_value_t = 1000)]
+    message_bytes: u32,
+    /// Usual messages in a batch.
+    #[arg(long, default_value_t = 100)]
+    batch: u32,
+    /// Size at which segments are sealed.
+    #[arg(long, default_value = "8MiB")]
+    segment_bytes: ByteSize,
+    /// Everything follows from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    /// The Iggy data directory that was shipped.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Nodes of the ring, `host:port`, separated by commas.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', required = true)]
+    ring: Vec<String>,
+    /// A directory with ca.pem, client.pem and client.key.
+    #[arg(long, value_name = "DIR", required_unless_present_all = ["ca", "cert", "key"])]
+    tls_dir: Option<PathBuf>,
+    /// The CA's certificate.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The reader's certificate.
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Fail if an answer came from elsewhere.
+    #[arg(long, value_enum)]
+    expect_served: Option<ExpectServed>,
+    /// Partitions compared at once.
+    #[arg(long, default_value_t = 16)]
+    parallel: usize,
+    /// How long a read may look for a node that answers, seconds.
+    #[arg(long, default_value_t = 30)]
+    patience_seconds: u64,
+    /// Also write the result to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Generate(args) => run_generate(args),
+        Command::Verify(args) => run_verify(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            // One line with all causes.
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
+    let settings = GenerateSettings {
+        directory: args.directory,
+        partitions: args.partitions,
+        streams: args.streams,
+        topics: args.topics,
+        bytes: args.bytes.as_u64(),
+        message_bytes: args.message_bytes,
+        batch: args.batch,
+        segment_bytes: args.segment_bytes.as_u64(),
+        seed: args.seed,
+    };
+    let bar = ProgressBar::new(settings.bytes);
+    bar.set_style(ProgressStyle::with_template("{bar:32} {bytes}/{total_bytes}  {binary_bytes_per_sec}")?);
+    let started = Instant::now();
+    let generated = generate(&settings, &|bytes| bar.set_position(bytes))?;
+    bar.finish_and_clear();
+    writeln!(
+        io::stdout(),
+        "generated {} messages, {} in {} segments of {} partitions, {:.2} s",
+        generated.messages,
+        ByteSize::b(generated.bytes),
+        generated.segments,
+        settings.partitions,
+        started.elapsed().as_secs_f64()
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let verified = tokio::runtime::Runtime::new()?.block_on(connect_and_verify(args))?;
+    if let Some(path) = &args.json {
+        let text = serde_json::to_vec_pretty(&verified)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print(&mut io::stdout(), &verified)?;
+    Ok(if verified.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn connect_and_verify(args: &VerifyArgs) -> anyhow::Result<Verified> {
+    anyhow::ensure!(args.parallel > 0, "--parallel must be at least 1");
+    let identity = identity(args)?;
+    let settings = ClientSettings {
+        patience: Duration::from_secs(args.patience_seconds),
+        ..ClientSettings::new(addresses(args)?)
+    };
+    let client = Client::connect(settings, &identity).await?;
+    let bar = ProgressBar::no_length();
+    bar.set_style(ProgressStyle::with_template("{bar:32} {pos}/{len} partitions  {msg}")?);
+    let progress = |sum: &Verified, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(sum.partitions);
+        bar.set_message(format!("{} messages", sum.messages));
+    };
+    let verified = verify(&client, &args.data_dir, args.parallel, args.expect_served, &progress).await;
+    bar.finish_and_clear();
+    verified
+}
+
+fn identity(args: &VerifyArgs) -> anyhow::Result<TlsIdentity> {
+    let choose = |file: &Option<PathBuf>, name: &str| {
+        let within = || args.tls_dir.as_ref().map(|directory| directory.join(name));
+        file.clone().or_else(within).context("name the certificates with --tls-dir DIR, or with --ca, --cert and --key")
+    };
+    let ca = choose(&args.ca, "ca.pem")?;
+    let (certificate, key) = (choose(&args.cert, "client.pem")?, choose(&args.key, "client.key")?);
+    Ok(TlsIdentity::load(&ca, &certificate, &key)?)
+}
+
+fn addresses(args: &VerifyArgs) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for address in &args.ring {
+        addresses.extend(address.to_socket_addrs().with_context(|| format!("`{address}` is not an address"))?);
+    }
+    Ok(addresses)
+}
+
+/// The table, the problems, and as the very last line the verdict.
+fn print(out: &mut dyn Write, verified: &Verified) -> io::Result<()> {
+    let tiers: Vec<String> = verified.served.iter().map(|(tier, count)| format!("{tier} {count}")).collect();
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.add_row(["partitions", &verified.partitions.to_string()]);
+    table.add_row(["messages", &verified.messages.to_string()]);
+    table.add_row(["payload", &ByteSize::b(verified.payload_bytes).to_string()]);
+    table.add_row(["answers", &tiers.join(", ")]);
+    table.add_row(["time", &format!("{:.2} s", verified.seconds)]);
+    writeln!(out, "{table}")?;
+    for problem in &verified.problems {
+        writeln!(out, "{problem}")?;
+    }
+    if verified.served_elsewhere > 0 {
+        writeln!(out, "{} answers came from another tier than expected", verified.served_elsewhere)?;
+    }
+    writeln!(out, "{}", verified.line())
+}

@@ -256,7 +256,7 @@ fn batches_of_another_partition_are_damage() {
 
 #[test]
 fn what_a_real_server_wrote_is_read_whole() {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures/iggy/data");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures");
     let mut total = 0;
     for found in scan(&data).expect("the fixture") {
         for window in [1, 10_000, 1 << 20] {
