@@ -113,13 +113,38 @@ impl FetchedPieces {
 
 fn join(pieces: &[Bytes]) -> Bytes {
     let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+    for piece in pieces {
+        joined.extend_from_slice(piece);
+    }
     joined.freeze()
 }
 
 /// An error with its code, for the wire.
 pub(super) fn refuse(code: ErrorCode, message: String, offset: Option<Offset>) -> WireError {
     WireError { code, message, offset, node: None }
+}
+
+pub(super) fn trimmed(partition: &PartitionKey, first: Offset) -> WireError {
+    let message = format!("partition {partition} begins at {first}: older messages are trimmed");
+    refuse(ErrorCode::OffsetTrimmed, message, Some(first))
+}
+
+pub(super) fn rewound(partition: &PartitionKey, to: Offset) -> WireError {
+    let message = format!("partition {partition} ends at {to}, below what was read of it");
+    refuse(ErrorCode::Rewound, message, Some(to))
+}
+
+pub(super) fn diverged(partition: &PartitionKey, at: Offset) -> WireError {
+    let message = format!("partition {partition} holds another message at {at} than was read");
+    refuse(ErrorCode::Diverged, message, Some(at))
+}
+
+pub(super) fn unknown(partition: &PartitionKey) -> WireError {
+    refuse(ErrorCode::UnknownPartition, format!("partition {partition} is not known"), None)
+}
+
+pub(super) fn stale(reader: Epoch, ours: Epoch) -> WireError {
+    refuse(ErrorCode::Stale, format!("this node knows epoch {ours}, the reader {reader}"), None)
 }
 
 /// What a failed cold read means to the reader.

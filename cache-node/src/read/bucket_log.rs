@@ -110,3 +110,97 @@ fn store_error(key: &str, error: &BucketError) -> StoreError {
 fn damaged(key: &str, error: &impl Display) -> StoreError {
     StoreError::Damaged { object: key.to_owned(), reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use kennel_protocol::entry::IntegritySum;
+    use kennel_protocol::ids::{Lsn, Offset, Slot};
+    use kennel_protocol::object::PartitionState;
+
+    use super::*;
+    use crate::bucket::{BucketSettings, CreateOutcome};
+    use crate::read::testing::{MemoryLog, chunk, key};
+
+    const SHARD: ShardId = ShardId(0);
+
+    fn at(epoch: u64, slot: u64) -> LogPosition {
+        LogPosition { epoch: Epoch(epoch), slot: Slot(slot) }
+    }
+
+    async fn bucket(name: &str) -> Bucket {
+        Bucket::connect(&BucketSettings::at(format!("memory://{name}/k"))).await.expect("it opens")
+    }
+
+    async fn put(bucket: &Bucket, key: String, bytes: Bytes) {
+        let created = bucket.create(&key, vec![bytes]).await;
+        assert!(matches!(created, CreateOutcome::Done), "{created:?}");
+    }
+
+    async fn put_slot(bucket: &Bucket, from: &MemoryLog, at: LogPosition) {
+        let key = LogKey { shard: SHARD, epoch: at.epoch, slot: at.slot };
+        put(bucket, key.to_string(), from.bytes(at).expect("it is there")).await;
+    }
+
+    #[tokio::test]
+    async fn slots_of_every_kind_and_size_are_read_alike() {
+        let states = (0..2000).map(|partition| PartitionState {
+            partition: key(partition),
+            trim: Offset(0),
+            end: Offset(1),
+            last: None,
+            cut: 0,
+        });
+        let chunks: Vec<_> = (0..2000).map(|partition| chunk(partition, 0, &[1])).collect();
+        let log = MemoryLog::opened();
+        // A small object, one whose index is longer than one look at its end, a seal, and a long open record.
+        let expected = [log.store(1, &chunks[..3]), log.store(1, &chunks), log.seal(1)];
+        let open = log.open(2, &states.collect::<Vec<_>>());
+        let bucket = bucket("slots").await;
+        let store = BucketLog::new(bucket.clone());
+        for slot in 1..=3 {
+            assert_eq!(store.slot(SHARD, at(1, slot)).await.expect("no error"), None, "not there yet");
+            put_slot(&bucket, &log, at(1, slot)).await;
+            let found = store.slot(SHARD, at(1, slot)).await.expect("a good object");
+            assert_eq!(found.as_ref(), expected.get(usize::try_from(slot).expect("small") - 1));
+        }
+        put_slot(&bucket, &log, at(2, 0)).await;
+        assert_eq!(store.slot(SHARD, at(2, 0)).await.expect("a good record"), Some(open));
+        let SlotObject::Log(index) = &expected[0] else { panic!("a log object") };
+        let block = store.range(SHARD, at(1, 1), index.entries[0].range()).await.expect("no error");
+        assert_eq!(block, Some(chunks[0].body.clone()));
+        assert_eq!(store.range(SHARD, at(9, 1), 0..1).await.expect("no error"), None);
+    }
+
+    #[tokio::test]
+    async fn an_object_in_anothers_place_is_damage() {
+        let log = MemoryLog::opened();
+        log.store(1, &[chunk(0, 0, &[1])]);
+        let bucket = bucket("misplaced").await;
+        let key = LogKey { shard: SHARD, epoch: Epoch(1), slot: Slot(7) };
+        put(&bucket, key.to_string(), log.bytes(at(1, 1)).expect("it is there")).await;
+        let found = BucketLog::new(bucket).slot(SHARD, at(1, 7)).await;
+        assert!(matches!(found, Err(StoreError::Damaged { .. })), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn the_newest_manifest_of_the_newest_epoch_counts() {
+        let bucket = bucket("manifests").await;
+        let store = BucketLog::new(bucket.clone());
+        assert_eq!(store.manifest(SHARD).await.expect("no error"), None);
+        for (epoch, number) in [(1, 0), (1, 11), (3, 0), (3, 2), (2, 50)] {
+            let manifest = Manifest {
+                shard: SHARD,
+                epoch: Epoch(epoch),
+                number,
+                log_start: at(epoch, number),
+                log_start_lsn: Lsn(0),
+                partitions: vec![],
+                sum: IntegritySum::default(),
+            };
+            let key = ManifestKey { shard: SHARD, epoch: Epoch(epoch), number };
+            put(&bucket, key.to_string(), manifest.encode()).await;
+        }
+        let newest = store.manifest(SHARD).await.expect("no error").expect("there are some");
+        assert_eq!((newest.epoch, newest.number), (Epoch(3), 2));
+    }
+}

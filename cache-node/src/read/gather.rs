@@ -8,15 +8,15 @@ use kennel_protocol::ids::Offset;
 
 use super::spans::spans;
 
-/// How much one answer may hold.
+/// The most that one answer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// At most this many bytes, but always one whole batch.
-    pub(crate) bytes_max: u64,
+    pub(crate) bytes: u64,
     /// Stop after the batch that reaches this many messages.
-    pub(crate) messages_max: u64,
+    pub(crate) messages: u64,
     /// At most this many declared holes.
-    pub(crate) holes_max: usize,
+    pub(crate) holes: usize,
 }
 
 /// An answer in the making.
@@ -43,8 +43,8 @@ impl Gather {
         if self.full || end <= self.next || base > self.next {
             return;
         }
-        let fits = self.bytes + batches.len() as u64 <= self.limits.bytes_max
-            && self.messages + (end.0 - base.0) <= self.limits.messages_max;
+        let fits = self.bytes + batches.len() as u64 <= self.limits.bytes
+            && self.messages + (end.0 - base.0) <= self.limits.messages;
         if base == self.next && fits {
             self.take(batches.clone(), end);
         } else {
@@ -57,7 +57,7 @@ impl Gather {
         if self.full || hole.to <= self.next || hole.from > self.next {
             return;
         }
-        if self.holes.len() >= self.limits.holes_max {
+        if self.holes.len() >= self.limits.holes {
             self.full = true;
             return;
         }
@@ -82,7 +82,7 @@ impl Gather {
 
     /// How many bytes still fit; at least one, because one batch always does.
     pub(crate) fn bytes_left(&self) -> u64 {
-        self.limits.bytes_max.saturating_sub(self.bytes).max(1)
+        self.limits.bytes.saturating_sub(self.bytes).max(1)
     }
 
     /// The batches and the holes.
@@ -94,7 +94,7 @@ impl Gather {
         self.bytes += batches.len() as u64;
         self.messages += end.0 - self.next.0;
         self.next = end;
-        self.full = self.bytes >= self.limits.bytes_max || self.messages >= self.limits.messages_max;
+        self.full = self.bytes >= self.limits.bytes || self.messages >= self.limits.messages;
         self.pieces.push(batches);
     }
 
@@ -105,13 +105,13 @@ impl Gather {
         for span in spans(batches).skip_while(|span| span.end <= start) {
             let bytes = self.bytes + (span.to - from.unwrap_or(span.from)) as u64;
             let first = self.pieces.is_empty() && from.is_none();
-            if !first && bytes > self.limits.bytes_max {
+            if !first && bytes > self.limits.bytes {
                 self.full = true;
                 break;
             }
             from = from.or(Some(span.from));
             (to, next) = (span.to, span.end);
-            if self.messages + (next.0 - start.0) >= self.limits.messages_max {
+            if self.messages + (next.0 - start.0) >= self.limits.messages {
                 break;
             }
         }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::read::testing::{batch, run};
 
-    const ALL: Limits = Limits { bytes_max: u64::MAX, messages_max: u64::MAX, holes_max: 8 };
+    const ALL: Limits = Limits { bytes: u64::MAX, messages: u64::MAX, holes: 8 };
 
     #[test]
     fn a_whole_chunk_is_shared_and_a_part_is_cut_at_batches() {
@@ -147,11 +147,11 @@ mod tests {
     #[test]
     fn limits_stop_it_but_one_batch_always_comes() {
         let chunk = run(0, &[3, 3, 3]);
-        let mut bytes = Gather::new(Offset(0), Limits { bytes_max: 1, ..ALL });
+        let mut bytes = Gather::new(Offset(0), Limits { bytes: 1, ..ALL });
         bytes.chunk(Offset(0), Offset(9), &chunk);
         assert!(bytes.is_full());
         assert_eq!(bytes.next(), Offset(3));
-        let mut messages = Gather::new(Offset(1), Limits { messages_max: 3, ..ALL });
+        let mut messages = Gather::new(Offset(1), Limits { messages: 3, ..ALL });
         messages.chunk(Offset(0), Offset(9), &chunk);
         assert_eq!((messages.next(), messages.is_full()), (Offset(6), true));
         bytes.chunk(Offset(3), Offset(6), &batch(3, 3));

@@ -14,7 +14,9 @@ use kennel_protocol::limits::{FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX};
 use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, PartitionReport, Partitions, Served, WireError};
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{BlockSource, FetchedPieces, ReadOutcome, cold_error, refuse};
+use super::answer::{
+    BlockSource, FetchedPieces, ReadOutcome, cold_error, diverged, refuse, rewound, stale, trimmed, unknown,
+};
 use super::cold::{ColdError, ColdIndex, ColdReader, REFRESH_INTERVAL};
 use super::gather::{Gather, Limits};
 use super::resolve::resolve;
@@ -27,7 +29,7 @@ const BLOCKS_AT_ONCE: usize = 16;
 /// Rounds of blocks in one answer: an answer from tiny blocks ends early rather than late.
 const COLD_ROUNDS_MAX: usize = 4;
 /// The longest wait that a reader can ask for; a client asks again.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 /// How often one fetch plans anew because the ground moved under it.
 const PLANS_MAX: usize = 16;
 
@@ -165,12 +167,12 @@ impl Reading<'_> {
                 self.check_last()?;
             }
             let turn = match planned {
-                ReadPlan::Tail => self.from_tail(at, &standing),
-                ReadPlan::Cold => self.from_cold(at, &standing).await?,
+                ReadPlan::Tail => self.read_tail(at, &standing),
+                ReadPlan::Cold => self.read_cold(at, &standing).await?,
                 ReadPlan::Wait => self.wait(at, &standing).await,
                 ReadPlan::AskOwner if !self.fetch.forwarded => Turn::Done(ReadOutcome::AskOwner),
-                ReadPlan::Trimmed { first } => return Err(self.trimmed(first)),
-                ReadPlan::Rewound { to } => return Err(self.rewound(to)),
+                ReadPlan::Trimmed { first } => return Err(trimmed(key, first)),
+                ReadPlan::Rewound { to } => return Err(rewound(key, to)),
                 // What is left may be cured by reading on in the log, once.
                 _ if !refreshed => {
                     refreshed = true;
@@ -179,8 +181,8 @@ impl Reading<'_> {
                     Turn::Again
                 }
                 ReadPlan::Refresh | ReadPlan::AskOwner => Turn::Done(ReadOutcome::AskOwner),
-                ReadPlan::Unknown => return Err(self.unknown()),
-                ReadPlan::Stale => return Err(self.stale(&standing)),
+                ReadPlan::Unknown => return Err(unknown(key)),
+                ReadPlan::Stale => return Err(stale(self.fetch.epoch, standing.epoch)),
             };
             if let Turn::Done(outcome) = turn {
                 return Ok(outcome);
@@ -189,7 +191,7 @@ impl Reading<'_> {
         Err(refuse(ErrorCode::Busy, format!("partition {key} moved on too often while it was read"), None))
     }
 
-    fn from_tail(&self, at: Offset, standing: &Standing) -> Turn {
+    fn read_tail(&self, at: Offset, standing: &Standing) -> Turn {
         let mut gather = Gather::new(at, self.limits());
         self.reads.tail.read(&self.fetch.partition, &mut gather);
         if gather.is_empty() {
@@ -198,7 +200,7 @@ impl Reading<'_> {
         Turn::Done(ReadOutcome::Answer(self.pieces(at, standing, gather, Served::Tail, Vec::new())))
     }
 
-    async fn from_cold(&self, at: Offset, standing: &Standing) -> Result<Turn, WireError> {
+    async fn read_cold(&self, at: Offset, standing: &Standing) -> Result<Turn, WireError> {
         let mut gather = Gather::new(at, self.limits());
         let mut sources = Vec::new();
         for _ in 0..COLD_ROUNDS_MAX {
@@ -283,9 +285,9 @@ impl Reading<'_> {
 
     fn limits(&self) -> Limits {
         Limits {
-            bytes_max: u64::from(self.fetch.bytes_max).min(FETCH_BYTES_MAX as u64),
-            messages_max: u64::from(self.fetch.messages_max.max(1)),
-            holes_max: HOLES_PER_FETCH_MAX,
+            bytes: u64::from(self.fetch.bytes_max).min(FETCH_BYTES_MAX as u64),
+            messages: u64::from(self.fetch.messages_max.max(1)),
+            holes: HOLES_PER_FETCH_MAX,
         }
     }
 
@@ -301,27 +303,7 @@ impl Reading<'_> {
         if ours.is_none_or(|ours| ours == last) {
             return Ok(());
         }
-        let message = format!("partition {} holds another message at {}", self.fetch.partition, last.offset);
-        Err(refuse(ErrorCode::Diverged, message, Some(last.offset)))
-    }
-
-    fn trimmed(&self, first: Offset) -> WireError {
-        let message = format!("partition {} begins at {first}: older messages are trimmed", self.fetch.partition);
-        refuse(ErrorCode::OffsetTrimmed, message, Some(first))
-    }
-
-    fn rewound(&self, to: Offset) -> WireError {
-        let message = format!("partition {} ends at {to}, below what was read of it", self.fetch.partition);
-        refuse(ErrorCode::Rewound, message, Some(to))
-    }
-
-    fn unknown(&self) -> WireError {
-        refuse(ErrorCode::UnknownPartition, format!("partition {} is not known", self.fetch.partition), None)
-    }
-
-    fn stale(&self, standing: &Standing) -> WireError {
-        let message = format!("this node knows epoch {}, the reader {}", standing.epoch, self.fetch.epoch);
-        refuse(ErrorCode::Stale, message, None)
+        Err(diverged(&self.fetch.partition, last.offset))
     }
 }
 

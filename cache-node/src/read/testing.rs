@@ -185,7 +185,7 @@ impl MemoryLog {
         self.slots.lock().expect("no test panics here").keys().filter(|at| at.epoch.0 == epoch).count() as u64
     }
 
-    fn bytes(&self, at: LogPosition) -> Option<Bytes> {
+    pub(crate) fn bytes(&self, at: LogPosition) -> Option<Bytes> {
         self.slots.lock().expect("no test panics here").get(&at).cloned()
     }
 }

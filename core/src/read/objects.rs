@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn neighbours_share_a_unit_and_a_large_block_has_its_own() {
         let objects = objects(&[1000, 1000, UNIT_BYTES, 1000]);
-        let unit = unit(&objects, 0);
-        assert_eq!(unit, unit(&objects, 1));
-        assert_eq!((unit.from, unit.to, unit.blocks.len()), (128, 2128, 2));
+        let first = unit(&objects, 0);
+        assert_eq!(first, unit(&objects, 1));
+        assert_eq!((first.from, first.to, first.blocks.len()), (128, 2128, 2));
         assert_eq!(unit(&objects, 2).blocks.len(), 1);
         assert_eq!(unit(&objects, 3).blocks.len(), 1, "the last one begins in another window");
     }

@@ -33,7 +33,9 @@ async fn world(tail_bytes: u64) -> World {
 impl World {
     /// Commits entries, and stores them in one object if asked.
     fn commit(&self, entries: &[Entry], stored: bool) {
-        entries.iter().for_each(|entry| self.tail.append(entry));
+        for entry in entries {
+            self.tail.append(entry);
+        }
         if stored {
             self.log.store(1, entries);
             self.tail.stored(entries.iter().map(|entry| (entry.head.partition, entry.head.end)));

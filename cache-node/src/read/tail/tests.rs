@@ -8,7 +8,7 @@ use crate::read::gather::Limits;
 use crate::read::spans::spans;
 use crate::read::testing::{chunk, hole, identity, key, trim};
 
-const ALL: Limits = Limits { bytes_max: u64::MAX, messages_max: u64::MAX, holes_max: 1000 };
+const ALL: Limits = Limits { bytes: u64::MAX, messages: u64::MAX, holes: 1000 };
 
 fn tail(limit: u64) -> Arc<Tail> {
     let tail = Tail::new(ShardId(0), &TailBudget::new(limit));
@@ -156,7 +156,7 @@ proptest! {
         let range = tail.standing(&key(0)).range.expect("known");
         let mut at = range.start;
         while at < range.committed {
-            let mut gather = Gather::new(at, Limits { bytes_max, messages_max, holes_max: 2 });
+            let mut gather = Gather::new(at, Limits { bytes: bytes_max, messages: messages_max, holes: 2 });
             tail.read(&key(0), &mut gather);
             let next = gather.next();
             prop_assert!(next > at);

@@ -99,7 +99,7 @@ async fn the_index_follows_through_seals_and_reads_many_slots_at_once() {
         |index: &ColdIndex| index.with(|index| index.partition(&key(0)).map(kennel_core::read::PartitionIndex::end));
     assert_eq!(end(&index), Some(Offset(42)));
     let before = log.slot_reads.load(Ordering::Relaxed);
-    index.refresh(Duration::from_secs(60)).await.expect("nothing is read");
+    index.refresh(Duration::from_mins(1)).await.expect("nothing is read");
     assert_eq!(log.slot_reads.load(Ordering::Relaxed), before, "news are fresh enough");
     let published = log.store(3, &[chunk(0, 42, &[1])]);
     index.publish(&published).expect("it follows");
