@@ -129,6 +129,7 @@ impl World {
     fn afterglow(&mut self) -> Result<(), Violation> {
         let deadline = self.now + REST_MAX;
         loop {
+            self.restart_stopped();
             let epoch = self.bucket.newest_claim().map(|claim| claim.epoch);
             self.run_until_time(self.now + AFTERGLOW);
             let moved = self.bucket.newest_claim().map(|claim| claim.epoch) != epoch;
