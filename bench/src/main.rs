@@ -13,6 +13,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use indicatif::{ProgressBar, ProgressStyle};
 use kennel_bench::generate::{GenerateSettings, generate};
+use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
 use kennel_client::{Client, ClientSettings};
 use kennel_transport::tls::TlsIdentity;
@@ -31,6 +32,27 @@ enum Command {
     Generate(GenerateArgs),
     /// Compare every message of a data directory with what the ring serves.
     Verify(VerifyArgs),
+    /// The tour of the README: three real nodes, a kill, a cold restart, every message compared.
+    Quickstart(QuickstartArgs),
+}
+
+#[derive(Debug, Args)]
+struct QuickstartArgs {
+    /// Where cache-node and wal-shipper are.
+    #[arg(long, value_name = "DIR")]
+    programs: PathBuf,
+    /// The repository's configs/local.
+    #[arg(long, value_name = "DIR")]
+    configs: PathBuf,
+    /// The Iggy data directory to ship.
+    #[arg(long, value_name = "DIR", overrides_with = "data_dir")]
+    data_dir: PathBuf,
+    /// Where logs, certificates, journals and the bucket go; emptied first.
+    #[arg(long, value_name = "DIR", overrides_with = "directory")]
+    directory: PathBuf,
+    /// Leave the ring running.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +124,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Generate(args) => run_generate(args),
         Command::Verify(args) => run_verify(&args),
+        Command::Quickstart(args) => run_quickstart(args),
     };
     match done {
         Ok(code) => code,
@@ -139,6 +162,13 @@ fn run_generate(args: GenerateArgs) -> anyhow::Result<ExitCode> {
         settings.partitions,
         started.elapsed().as_secs_f64()
     )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_quickstart(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
+    let QuickstartArgs { programs, configs, data_dir, directory, keep } = args;
+    let settings = QuickstartSettings { programs, configs, data_dir, directory, keep };
+    tokio::runtime::Runtime::new()?.block_on(quickstart::run(settings))?;
     Ok(ExitCode::SUCCESS)
 }
 

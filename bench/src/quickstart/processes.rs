@@ -14,41 +14,41 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// One node's process. Dropping it kills it.
 #[derive(Debug)]
-pub struct NodeProcess {
+pub(super) struct NodeProcess {
     /// Its id, as its configuration says.
-    pub id: u64,
+    pub(super) id: u64,
     /// Its status page, `host:port`.
-    pub http: String,
+    pub(super) http: String,
     /// Its sessions, `host:port`.
-    pub quic: String,
+    pub(super) quic: String,
     log: PathBuf,
     child: Child,
 }
 
 /// What all nodes of the tour share.
 #[derive(Debug)]
-pub struct Stage {
+pub(super) struct Stage {
     /// Where the programs are.
-    pub programs: PathBuf,
+    pub(super) programs: PathBuf,
     /// Where the repository's `configs/local` is.
-    pub configs: PathBuf,
+    pub(super) configs: PathBuf,
     /// Where everything that the tour makes lies.
-    pub directory: PathBuf,
+    pub(super) directory: PathBuf,
 }
 
 impl Stage {
     /// The bucket of the tour.
-    pub fn bucket(&self) -> PathBuf {
+    pub(super) fn bucket(&self) -> PathBuf {
         self.directory.join("kennel-local/bucket")
     }
 
     /// The certificates of the tour.
-    pub fn tls(&self) -> PathBuf {
+    pub(super) fn tls(&self) -> PathBuf {
         self.directory.join("kennel-local/tls")
     }
 
     /// A node's own directory.
-    pub fn node(&self, id: u64) -> PathBuf {
+    pub(super) fn node(&self, id: u64) -> PathBuf {
         self.directory.join(format!("kennel-local/node-{id}"))
     }
 
@@ -56,7 +56,7 @@ impl Stage {
     ///
     /// # Errors
     /// If it cannot start or does not end well.
-    pub async fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<()> {
         let status = self.command(program).args(arguments).status().await;
         let status = status.with_context(|| format!("start {program}"))?;
         if !status.success() {
@@ -69,7 +69,7 @@ impl Stage {
     ///
     /// # Errors
     /// If it cannot start.
-    pub fn start(&self, id: u64) -> anyhow::Result<NodeProcess> {
+    pub(super) fn start(&self, id: u64) -> anyhow::Result<NodeProcess> {
         let config = self.configs.join(format!("node-{id}.toml"));
         let log = self.directory.join(format!("node-{id}.log"));
         let output =
@@ -102,7 +102,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If it had ended before.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.with_context(|| format!("kill node {}", self.id))
     }
 
@@ -110,7 +110,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If it does not stop in time, or not well.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let id = self.child.id().with_context(|| format!("node {} had ended; see {}", self.id, self.log.display()))?;
         let asked = Command::new("kill").args(["-TERM", &id.to_string()]).status().await.context("run kill")?;
         if !asked.success() {
@@ -128,7 +128,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If it had ended.
-    pub fn keep(self) -> anyhow::Result<u32> {
+    pub(super) fn keep(self) -> anyhow::Result<u32> {
         let id = self.child.id().with_context(|| format!("node {} had ended", self.id))?;
         // The handle would kill it when dropped.
         core::mem::forget(self.child);
@@ -139,7 +139,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// See above.
-    pub fn check(&mut self) -> anyhow::Result<()> {
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait().context("look at the node")? {
             bail!("node {} ended with {status}:\n{}", self.id, tail(&self.log));
         }

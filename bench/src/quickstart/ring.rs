@@ -16,9 +16,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The nodes' own view, and what follows from it.
 #[derive(Debug, Default)]
-pub struct RingStatus {
+pub(super) struct RingStatus {
     /// Each node's report.
-    pub reports: Vec<StatusReport>,
+    pub(super) reports: Vec<StatusReport>,
 }
 
 impl RingStatus {
@@ -26,7 +26,7 @@ impl RingStatus {
     ///
     /// # Errors
     /// If one does not answer.
-    pub async fn ask(nodes: &[NodeProcess]) -> anyhow::Result<Self> {
+    pub(super) async fn ask(nodes: &[NodeProcess]) -> anyhow::Result<Self> {
         let mut reports = Vec::new();
         for node in nodes {
             let url = format!("http://{}/status", node.http);
@@ -37,7 +37,7 @@ impl RingStatus {
     }
 
     /// Which node owns which shards.
-    pub fn owners(&self) -> BTreeMap<u16, u64> {
+    pub(super) fn owners(&self) -> BTreeMap<u16, u64> {
         let owned = self.reports.iter().flat_map(|report| {
             let owned = report.shards.iter().filter(|shard| shard.role == "owner");
             owned.map(|shard| (shard.shard, report.node))
@@ -46,34 +46,51 @@ impl RingStatus {
     }
 
     /// Which node owns the shards with the most partitions: the one whose loss hurts most.
-    pub fn busiest(&self) -> Option<u64> {
+    pub(super) fn busiest(&self) -> Option<u64> {
         let partitions = |report: &StatusReport| -> u64 {
             report.shards.iter().filter(|shard| shard.role == "owner").map(|shard| shard.partitions).sum()
         };
         self.reports.iter().max_by_key(|report| partitions(report)).map(|report| report.node)
     }
 
-    fn is_whole(&self, nodes: usize) -> bool {
+    /// Whether every shard has an owner among the nodes asked.
+    fn is_owned(&self) -> bool {
         let shards = self.reports.first().map_or(0, |report| report.shards.len());
-        let settled = self.reports.iter().all(|report| report.ready && report.members.len() == nodes);
-        settled && self.owners().len() == shards && shards > 0
+        self.owners().len() == shards && shards > 0
+    }
+
+    /// Whether the nodes asked see each other and nobody else.
+    fn is_whole(&self) -> bool {
+        self.reports.iter().all(|report| report.ready && report.members.len() == self.reports.len())
     }
 }
 
-/// Waits until the nodes see each other and every shard has an owner. Returns what they say and how long it took.
+/// Waits until the nodes see each other and every shard has an owner. Returns how long it took.
 ///
 /// # Errors
 /// If a node ends, or it takes too long.
-pub async fn whole_ring(nodes: &mut [NodeProcess]) -> anyhow::Result<(RingStatus, Duration)> {
+pub(super) async fn whole_ring(nodes: &mut [NodeProcess]) -> anyhow::Result<Duration> {
+    wait(nodes, |status| status.is_whole() && status.is_owned()).await
+}
+
+/// Waits until every shard has an owner among these nodes. Returns how long it took.
+///
+/// # Errors
+/// If a node ends, or it takes too long.
+pub(super) async fn taken_over(nodes: &mut [NodeProcess]) -> anyhow::Result<Duration> {
+    wait(nodes, RingStatus::is_owned).await
+}
+
+async fn wait(nodes: &mut [NodeProcess], enough: impl Fn(&RingStatus) -> bool) -> anyhow::Result<Duration> {
     let started = Instant::now();
     loop {
         for node in &mut *nodes {
             node.check()?;
         }
         if let Ok(status) = RingStatus::ask(nodes).await
-            && status.is_whole(nodes.len())
+            && enough(&status)
         {
-            return Ok((status, started.elapsed()));
+            return Ok(started.elapsed());
         }
         if started.elapsed() > RING_PATIENCE {
             bail!("the nodes form no whole ring within {RING_PATIENCE:?}; see their logs");
