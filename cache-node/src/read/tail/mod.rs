@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kennel_core::read::{Authority, TailRange};
-use kennel_protocol::entry::{Entry, MessageIdentity};
+use kennel_protocol::entry::{Entry, EntryKind, MessageIdentity};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ShardId};
 use kennel_protocol::object::slot::PartitionState;
 use kennel_protocol::wire::PartitionReport;
@@ -124,6 +124,10 @@ impl Tail {
         let number = self.budget.number();
         let mut guard = self.lock();
         let state = &mut *guard;
+        if entry.head.kind == EntryKind::Trim && !state.partitions.contains_key(&key) {
+            // It says nothing of where the partition ends, and nothing of it is here to let go.
+            return;
+        }
         let partition = state.partitions.entry(key).or_insert_with(|| PartitionTail::starting_at(entry.head.base));
         let change = partition.append(entry, number);
         if change.added > 0 {

@@ -109,6 +109,8 @@ fn trimmed_pieces_leave_no_trace() {
     }
     assert_eq!(tail.standing(&key(0)).range.map(|range| range.trim), Some(Offset(999)));
     assert!(tail.lock().order.len() < 200, "numbers of pieces that went are swept");
+    tail.append(&trim(7, 5));
+    assert_eq!(tail.standing(&key(7)).range, None, "a trim alone does not tell where a partition ends");
 }
 
 #[test]
