@@ -45,10 +45,8 @@ pub async fn import(config: &Config, args: &ImportArgs) -> anyhow::Result<Import
 
 /// The chosen partitions of the data directory, with their names.
 pub(crate) fn choose(config: &Config) -> anyhow::Result<(Vec<FoundPartition>, Mapping)> {
-    let mapping = match config.source.mapping.as_os_str().is_empty() {
-        true => Mapping::default(),
-        false => Mapping::load(&config.source.mapping)?,
-    };
+    let file = &config.source.mapping;
+    let mapping = if file.as_os_str().is_empty() { Mapping::default() } else { Mapping::load(file)? };
     let filter = Filter::new(&config.source.include, &config.source.exclude)?;
     let mut found = scan(config.data_dir()?)?;
     found.retain(|partition| filter.matches(partition.key, &mapping));

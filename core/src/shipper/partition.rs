@@ -57,6 +57,7 @@ impl Ending {
 
 /// One partition.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent marks of lists and of what was told, not a state")]
 pub(super) struct Track {
     pub(super) shard: ShardId,
     pub(super) source: SourceState,

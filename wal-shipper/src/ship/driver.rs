@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(200);
 /// How often the catalogue is offered before shipping goes on without it, and how long it pauses between.
 const CATALOG_TRIES: u32 = 20;
 const CATALOG_PAUSE: Duration = Duration::from_millis(250);
+/// How long a finished import waits for its names to be taken.
+const CATALOG_GRACE: Duration = Duration::from_secs(3);
 /// The shard whose owner keeps the catalogue (PROTOCOL R29).
 const CATALOG_SHARD: ShardId = ShardId(0);
 
@@ -70,11 +72,19 @@ pub enum ShipError {
 #[derive(Debug)]
 pub(super) enum Event {
     Input(Input),
-    Read { partition: PartitionKey, torn_bytes: u64, answer: SourceAnswer },
+    Read {
+        partition: PartitionKey,
+        torn_bytes: u64,
+        answer: SourceAnswer,
+    },
     LinkUp(Box<Link>),
     LinkFailed(NodeId),
-    LinkLost { node: NodeId, number: u64 },
-    CatalogPut(bool),
+    LinkLost {
+        node: NodeId,
+        number: u64,
+    },
+    /// Whether the ring took the catalogue; the last word on it.
+    CatalogOffered(bool),
 }
 
 /// Ships partitions until the machine is done or `stop` resolves.
@@ -114,6 +124,7 @@ pub async fn ship(
             catalog_put: false,
             finished: false,
         },
+        catalog_open: true,
         done: false,
     };
     driver.link_up(link);
@@ -135,6 +146,8 @@ struct Driver<'a> {
     events: mpsc::Sender<Event>,
     watcher: &'a mut dyn Watcher,
     report: ShipReport,
+    /// The catalogue was offered and there is no answer yet.
+    catalog_open: bool,
     done: bool,
 }
 
@@ -152,7 +165,8 @@ impl Driver<'_> {
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(TICK);
         let mut stopping = false;
-        while !self.done {
+        let mut patience = None;
+        while !self.done || self.waits_for_catalog(stopping, &mut patience) {
             let wake = self.shipper.poll_timeout().map(|at| self.origin + Duration::from_micros(at.micros()));
             // Only a bug leaves nothing to wake for; looking again is then the least harm.
             let wake = wake.unwrap_or_else(|| tokio::time::Instant::now() + TICK);
@@ -175,6 +189,12 @@ impl Driver<'_> {
         }
     }
 
+    /// A short import is done before its names are taken; it waits for them, but not long.
+    fn waits_for_catalog(&self, stopping: bool, patience: &mut Option<tokio::time::Instant>) -> bool {
+        let until = *patience.get_or_insert_with(|| tokio::time::Instant::now() + CATALOG_GRACE);
+        self.catalog_open && !stopping && tokio::time::Instant::now() < until
+    }
+
     fn take(&mut self, event: Event) {
         match event {
             Event::Input(Input::View(view)) => self.take_view(view),
@@ -194,7 +214,10 @@ impl Driver<'_> {
                     self.feed(Input::SessionLost(node));
                 }
             }
-            Event::CatalogPut(done) => self.report.catalog_put = done,
+            Event::CatalogOffered(taken) => {
+                self.report.catalog_put = taken;
+                self.catalog_open = false;
+            }
         }
     }
 
@@ -325,12 +348,13 @@ impl Driver<'_> {
             for _ in 0..CATALOG_TRIES {
                 let deadline = tokio::time::Instant::now() + wait;
                 if put_catalog(&ring, &first, put.clone(), deadline).await {
-                    let _ = events.send(Event::CatalogPut(true)).await;
+                    let _ = events.send(Event::CatalogOffered(true)).await;
                     return;
                 }
                 tokio::time::sleep(CATALOG_PAUSE).await;
             }
             tracing::warn!("the ring did not take the catalogue: partitions go by their ids");
+            let _ = events.send(Event::CatalogOffered(false)).await;
         });
     }
 }

@@ -159,13 +159,12 @@ fn segment_start(name: &str) -> Option<Offset> {
 fn incarnation(directory: &Path) -> Result<Incarnation, ScanError> {
     let path = directory.join(PURGE_FILE);
     match std::fs::read(&path) {
-        Ok(bytes) => match bytes.first_chunk() {
-            Some(generation) => Ok(Incarnation(u64::from_le_bytes(*generation))),
-            None => {
-                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "shorter than a generation");
-                Err(ScanError::Unreadable { path, source })
-            }
-        },
+        Ok(bytes) => {
+            let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "shorter than a generation");
+            let generation = bytes.first_chunk().ok_or_else(short);
+            let generation = generation.map_err(|source| ScanError::Unreadable { path, source })?;
+            Ok(Incarnation(u64::from_le_bytes(*generation)))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Incarnation(0)),
         Err(source) => Err(ScanError::Unreadable { path, source }),
     }

@@ -5,7 +5,7 @@
 //! thousand partitions cost no descriptors.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 
 use bytes::Bytes;
 use kennel_core::shipper::{SourceDamage, SourceRest};
@@ -66,7 +66,7 @@ enum Sought {
 /// What follows the end of a file.
 enum After {
     /// The place moved on, over this hole if there is one.
-    More(Option<ShipChunk>),
+    More(Option<Box<ShipChunk>>),
     Nothing,
 }
 
@@ -151,7 +151,7 @@ impl PartitionReader {
             }
             if place.position >= file.bytes() {
                 match self.after_end(&mut place, file.bytes()) {
-                    Ok(After::More(hole)) => chunks.extend(hole),
+                    Ok(After::More(hole)) => chunks.extend(hole.map(|hole| *hole)),
                     Ok(After::Nothing) => return Ok(exhausted(chunks, place.next, last_before(&place), 0)),
                     // What was read is worth more than the news: the next read meets the fault again.
                     Err(_) if shipped => {}
@@ -190,7 +190,7 @@ impl PartitionReader {
             next,
             previous: place.previous.filter(|_| hole.is_none()),
         };
-        Ok(After::More(hole))
+        Ok(After::More(hole.map(Box::new)))
     }
 
     /// The hole between the end of one segment and the start of the next, if there is one.
@@ -332,13 +332,13 @@ impl PartitionReader {
 
     fn open(&self, segment: usize) -> Result<SegmentFile, Fault> {
         let path = self.found.segments[segment].log_path(&self.found.directory);
-        SegmentFile::open(&path).map_err(|error| io_fault(path, 0, &error))
+        SegmentFile::open(&path).map_err(|error| io_fault(&path, 0, &error))
     }
 
     fn at<T>(&self, place: Place, result: io::Result<T>) -> Result<T, Fault> {
         result.map_err(|error| {
             let path = self.found.segments[place.segment].log_path(&self.found.directory);
-            io_fault(path, place.position, &error)
+            io_fault(&path, place.position, &error)
         })
     }
 
@@ -385,7 +385,7 @@ fn could_be_torn(fault: &BatchFault) -> bool {
     )
 }
 
-fn io_fault(path: PathBuf, position: u64, error: &io::Error) -> Fault {
+fn io_fault(path: &Path, position: u64, error: &io::Error) -> Fault {
     if error.kind() == io::ErrorKind::NotFound {
         return Fault::Vanished;
     }
