@@ -1,0 +1,48 @@
+//! Iggy data directories: the one that a real server left, and generated ones of any size.
+
+use std::path::{Path, PathBuf};
+
+use kennel_bench::generate::{GenerateSettings, generate};
+use tempfile::TempDir;
+
+/// Messages in the fixtures.
+pub(crate) const FIXTURE_MESSAGES: u64 = 1_519;
+
+/// What a real Iggy server wrote.
+pub(crate) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/tests/fixtures")
+}
+
+/// A generated data directory.
+#[derive(Debug)]
+pub(crate) struct Source {
+    directory: TempDir,
+    /// Messages in it.
+    pub(crate) messages: u64,
+    /// Bytes of its segments.
+    pub(crate) bytes: u64,
+}
+
+impl Source {
+    /// So many partitions over three streams, so many bytes together, in segments that rotate.
+    pub(crate) fn generated(partitions: u32, bytes: u64, seed: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = GenerateSettings {
+            directory: directory.path().to_owned(),
+            partitions,
+            streams: 3,
+            topics: 2,
+            bytes,
+            message_bytes: 400,
+            batch: 20,
+            segment_bytes: 256 << 10,
+            seed,
+        };
+        let generated = generate(&settings, &|_| {}).expect("a data directory");
+        Self { directory, messages: generated.messages, bytes: generated.bytes }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
