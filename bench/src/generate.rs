@@ -195,14 +195,14 @@ impl<'a> PartitionWriter<'a> {
     }
 
     fn write(mut self, bytes: u64) -> Result<Generated, GenerateError> {
-        fs::create_dir_all(&self.directory).map_err(|source| self.fail(&self.directory, source))?;
+        fs::create_dir_all(&self.directory).map_err(|source| fail(&self.directory, source))?;
         let mut sum = Generated::default();
         // At least one batch, so that no partition is empty.
         while sum.bytes == 0 || sum.bytes < bytes {
             let before = self.next;
             let path = self.directory.join(format!("{before:020}.log"));
-            let limit = self.settings.segment_bytes.min(bytes - sum.bytes);
-            let written = self.write_segment(&path, limit).map_err(|source| self.fail(&path, source))?;
+            let limit = self.settings.segment_bytes.min(bytes.saturating_sub(sum.bytes)).max(1);
+            let written = self.write_segment(&path, limit).map_err(|source| fail(&path, source))?;
             sum.add(Generated { messages: self.next - before, bytes: written, segments: 1 });
         }
         Ok(sum)
@@ -217,7 +217,7 @@ impl<'a> PartitionWriter<'a> {
             if batches % BATCHES_PER_FLUSH == 0 {
                 index.extend([self.next, self.timestamp, written].map(u64::to_le_bytes).concat());
             }
-            let batch = self.batch();
+            let batch = self.batch(limit - written);
             written += batch.len() as u64;
             batches += 1;
             waiting.extend_from_slice(&batch);
@@ -232,11 +232,13 @@ impl<'a> PartitionWriter<'a> {
         }
     }
 
-    fn batch(&mut self) -> bytes::Bytes {
+    /// A batch of at most about `bytes_max` bytes, but at least one message.
+    fn batch(&mut self, bytes_max: u64) -> bytes::Bytes {
         let messages = 1 + self.random.below(u64::from(self.settings.batch) * 2 - 1);
         self.timestamp += 1 + self.random.below(1_000);
         let mut batch = BatchBuilder::new(self.partition, Offset(self.next), self.timestamp);
-        for _ in 0..messages {
+        let (mut bytes, before) = (BATCH_HEADER_BYTES, self.next);
+        while self.next - before < messages && (self.next == before || (bytes as u64) < bytes_max) {
             let length = self.payload_bytes();
             let start = usize::try_from(self.random.below((POOL_BYTES - length) as u64)).expect("within the pool");
             let id = u128::from(self.random.next()) << 64 | u128::from(self.next + 1);
@@ -247,6 +249,7 @@ impl<'a> PartitionWriter<'a> {
                 payload: &self.pool[start..start + length],
                 user_headers: &headers,
             });
+            bytes += MESSAGE_HEADER_BYTES + length + headers.len();
             self.next += 1;
         }
         batch.build()
@@ -257,10 +260,10 @@ impl<'a> PartitionWriter<'a> {
         let length = if self.random.below(64) == 0 { usual * 4 } else { usual / 2 + self.random.below(usual + 1) };
         usize::try_from(length.max(1)).expect("a payload's length is a usize")
     }
+}
 
-    fn fail(&self, path: &Path, source: io::Error) -> GenerateError {
-        GenerateError::Write { path: path.to_owned(), source }
-    }
+fn fail(path: &Path, source: io::Error) -> GenerateError {
+    GenerateError::Write { path: path.to_owned(), source }
 }
 
 /// Two headers as Iggy encodes them: `[key kind][length u32][key][value kind][length u32][value]`.
@@ -285,7 +288,7 @@ fn noise(seed: u64) -> Vec<u8> {
     (0..POOL_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect()
 }
 
-/// SplitMix64: tiny, fast, the same everywhere, and good enough for data that only has to differ.
+/// `SplitMix64`: tiny, fast, the same everywhere, and good enough for data that only has to differ.
 #[derive(Debug)]
 struct Random(u64);
 
@@ -305,7 +308,6 @@ impl Random {
 
 const _: () = {
     assert!(MESSAGE_BYTES_MAX as usize <= POOL_BYTES / 2);
-    assert!(BATCH_HEADER_BYTES > MESSAGE_HEADER_BYTES);
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The `wal-shipper` command. Exit codes: 0 all shipped, 2 some partitions stopped, 1 could not run.
+//! The `wal-shipper` command. Exit codes: 0 all shipped, 2 some partitions stopped or not compared, 1 could not run.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             // Reads of a partition that nobody waits for any more must not hold the process.
             runtime.shutdown_background();
             anyhow::ensure!(report.finished, "stopped before everything was shipped; run it again to continue");
-            Ok(if report.stopped == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_STOPPED) })
+            Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(SOME_STOPPED) })
         }
         Command::Inspect(args) => {
             let config = load(args.source.config.as_deref(), args.source.flags())?;

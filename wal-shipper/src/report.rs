@@ -20,6 +20,9 @@ pub struct ImportReport {
     pub partitions: usize,
     /// Of those, stopped with a problem.
     pub stopped: usize,
+    /// Partitions whose files end below what the ring has: nothing of them is missing there by offset, but that the
+    /// ring holds the same messages is not known (PROTOCOL R15).
+    pub behind: usize,
     /// Messages of the files that the ring has committed.
     pub messages_committed: u64,
     /// Of those, in the bucket as far as the ring has told.
@@ -67,6 +70,11 @@ pub struct ProblemReport {
 }
 
 impl ImportReport {
+    /// Whether the ring is known to have everything that the files hold.
+    pub fn is_whole(&self) -> bool {
+        self.stopped == 0 && self.behind == 0
+    }
+
     /// From what the driver saw.
     pub fn new(report: &ShipReport, elapsed: Duration) -> Self {
         let status = report.status;
@@ -78,9 +86,12 @@ impl ImportReport {
             .news
             .iter()
             .flat_map(|(partition, news)| news.iter().map(|news| problem_report(partition.to_string(), news)));
+        let behind =
+            report.news.values().filter(|news| news.iter().any(|news| matches!(news, PartitionNews::Behind { .. })));
         Self {
             partitions: status.partitions,
             stopped: status.stopped,
+            behind: behind.count(),
             messages_committed: status.messages_committed,
             messages_stored: status.messages_stored,
             bytes_committed: status.bytes_committed,
@@ -98,7 +109,7 @@ impl ImportReport {
     /// Prints the table.
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = [
-            ("partitions", format!("{} ({} stopped)", self.partitions, self.stopped)),
+            ("partitions", format!("{} ({} stopped, {} behind the ring)", self.partitions, self.stopped, self.behind)),
             ("messages committed", self.messages_committed.to_string()),
             ("messages stored", self.messages_stored.to_string()),
             ("bytes", ByteSize::b(self.bytes_committed).to_string()),

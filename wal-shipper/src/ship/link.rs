@@ -81,7 +81,10 @@ impl Link {
 
 async fn watch(node: NodeId, number: u64, session: Arc<dyn Session>, events: mpsc::Sender<Event>) {
     let error = session.closed().await;
-    tracing::info!(%node, %error, "the session ended");
+    match error {
+        SessionError::ClosedHere => tracing::debug!(%node, "the session is closed"),
+        error => tracing::warn!(%node, %error, "the session ended"),
+    }
     // A closed channel means that the driver is done.
     let _ = events.send(Event::LinkLost { node, number }).await;
 }
@@ -104,7 +107,8 @@ async fn run_lane(
         why = receive_all(node, inbound, events) => why,
     };
     if let Some(why) = why {
-        tracing::warn!(%node, %shard, why, "the lane ended");
+        // That a session is over is told once, where it is watched.
+        tracing::debug!(%node, %shard, why, "the lane ended");
         session.close(ErrorCode::Internal.into(), &why);
     }
 }
