@@ -1,6 +1,6 @@
 //! The `wal-shipper` command. Exit codes: 0 all shipped, 2 some partitions stopped or not compared, 1 could not run.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,6 +50,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 fn load(file: Option<&std::path::Path>, flags: Vec<(&'static str, figment::value::Value)>) -> anyhow::Result<Config> {
     let config = Config::load(file, flags)?;
     let filter = EnvFilter::try_new(&config.log.filter)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr).init();
     Ok(config)
 }
