@@ -15,6 +15,7 @@ use kennel_protocol::wire::{CatalogPut, Message, PositionsRequest, View, ViewReq
 use kennel_transport::session::Session;
 use tokio::sync::mpsc;
 
+use super::held_back::HeldBack;
 use super::link::{Link, ask};
 use super::reads::Readers;
 use super::ring::{Ring, RingError};
@@ -124,6 +125,7 @@ pub async fn ship(
             catalog_put: false,
             finished: false,
         },
+        held_back: HeldBack::default(),
         catalog_open: true,
         done: false,
     };
@@ -146,6 +148,7 @@ struct Driver<'a> {
     events: mpsc::Sender<Event>,
     watcher: &'a mut dyn Watcher,
     report: ShipReport,
+    held_back: HeldBack,
     /// The catalogue was offered and there is no answer yet.
     catalog_open: bool,
     done: bool,
@@ -198,6 +201,10 @@ impl Driver<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Input(Input::View(view)) => self.take_view(view),
+            Event::Input(Input::ShipAck { from, ack }) => {
+                self.held_back.look(&ack);
+                self.feed(Input::ShipAck { from, ack });
+            }
             Event::Input(input) => self.feed(input),
             Event::Read { partition, torn_bytes, answer } => {
                 if torn_bytes > 0 {

@@ -8,6 +8,7 @@
 //! | `driver` | inputs in, effects out |
 
 mod driver;
+mod held_back;
 mod link;
 mod reads;
 mod ring;
