@@ -11,8 +11,8 @@ use kennel_protocol::frame::{Frame, FrameKind};
 use kennel_protocol::ids::{Epoch, Incarnation, NodeId, Offset, ShardId};
 use kennel_protocol::keys::CatalogKey;
 use kennel_protocol::wire::{
-    CatalogAck, CatalogPut, ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, View,
-    WireError,
+    CatalogAck, CatalogPut, ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, Served,
+    View, WireError,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use super::roles::Roles;
 use super::serve::refuse;
 use super::shard_task::ShardInput;
 use crate::bucket::{Bucket, CreateOutcome};
+use crate::metrics::{self, Tier};
 use crate::read::{FetchedPieces, ReadOutcome, Reader};
 
 /// How long a question may take beyond what its asker is willing to wait.
@@ -145,6 +146,16 @@ impl Answers {
 
     /// Batches from this node, else from the owner, else what the bucket has.
     pub(super) async fn fetch(&self, fetch: Fetch) -> Result<Batches, WireError> {
+        let started = Instant::now();
+        let answer = self.find(fetch).await?;
+        // A wait for news is not the time of an answer.
+        if answer.bytes() > 0 {
+            metrics::record_fetch(answer.tier(), answer.bytes(), started.elapsed());
+        }
+        Ok(answer)
+    }
+
+    async fn find(&self, fetch: Fetch) -> Result<Batches, WireError> {
         let shard_count = u16::try_from(self.shards.len()).expect("a cluster's shards are counted in 16 bits");
         match self.reader.fetch(&fetch).await? {
             ReadOutcome::Answer(pieces) => return Ok(Batches::Here(pieces)),
@@ -212,6 +223,24 @@ impl Batches {
         match self {
             Self::Here(pieces) => (pieces.start, pieces.next),
             Self::There(fetched) => (fetched.start, fetched.next),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Here(pieces) => pieces.batches.iter().map(|piece| piece.len() as u64).sum(),
+            Self::There(fetched) => fetched.batches.len() as u64,
+        }
+    }
+
+    fn tier(&self) -> Tier {
+        match self {
+            Self::Here(pieces) => match pieces.served {
+                Served::Tail | Served::Nothing => Tier::Tail,
+                Served::CacheMemory | Served::CacheDisk => Tier::Cache,
+                Served::Bucket => Tier::Bucket,
+            },
+            Self::There(_) => Tier::Peer,
         }
     }
 

@@ -11,8 +11,10 @@ use kennel_protocol::keys::{ClaimKey, LogKey, ManifestKey};
 use kennel_protocol::object::{
     Claim, LogIndex, Manifest, SlotObject, SlotSuffix, decode_slot, decode_slot_suffix, encode_log_object,
 };
+use tokio::time::Instant;
 
 use crate::bucket::{self, Bucket, BucketError};
+use crate::metrics;
 
 /// How much of an object's end is read first: footer and index of all but the largest.
 const SUFFIX_BYTES: u64 = 256 * 1024;
@@ -112,7 +114,10 @@ impl BucketEdge {
                 }
             },
         };
-        self.create(&key, pieces).await
+        let (bytes, started) = (pieces.iter().map(Bytes::len).sum::<usize>(), Instant::now());
+        let created = self.create(&key, pieces).await;
+        metrics::record_publish(bytes as u64, started.elapsed());
+        created
     }
 
     async fn find_claim(&self, above: Epoch) -> BucketResult {

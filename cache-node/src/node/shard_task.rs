@@ -15,7 +15,9 @@ use kennel_core::shard::{
 };
 use kennel_protocol::ids::{Epoch, Lsn, ShardId};
 use kennel_protocol::object::SlotObject;
-use kennel_protocol::wire::{PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck};
+use kennel_protocol::wire::{
+    PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck, ShipProblem, ShipRefusal,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -26,13 +28,17 @@ use super::peers::Peers;
 use super::roles::Roles;
 use crate::gossip::Gossip;
 use crate::journal::{Journal, JournalError, RecordId};
+use crate::metrics::{self, Refusal};
 use crate::read::{ColdIndex, Tail};
 
 /// Inputs of one shard that wait. Lanes wait when it is full, so it is what bounds them.
 pub(super) const INBOX_MAX: usize = 1024;
 
-/// How often stalled persists are tried again, journal room is looked at and ownership is told to gossip.
-const TICK: Duration = Duration::from_millis(20);
+/// How often journal room is looked at and ownership is told to gossip.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often persists that found no room are tried again.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Above this share of the journal, in percent, shippers are told to wait.
 const ROOM_CLOSES_PERCENT: u64 = 85;
@@ -88,6 +94,7 @@ struct Accepted {
     id: PersistId,
     then: Vec<Then>,
     replaced: Vec<RecordId>,
+    since: tokio::time::Instant,
 }
 
 /// What changes while the task runs.
@@ -121,6 +128,7 @@ impl ShardTask {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let retry = running.task.journal_edge.is_stalled().then(|| tokio::time::Instant::now() + RETRY);
             let due = running.task.shard.poll_timeout().map(|due| running.task.clock.wall(due));
             tokio::select! {
                 biased;
@@ -131,9 +139,26 @@ impl ShardTask {
                     None => return,
                 },
                 () = sleep_until(due.unwrap_or_else(far_away)) => running.feed(Input::Timeout),
+                () = sleep_until(retry.unwrap_or_else(far_away)) => running.retry_stalled(),
                 _ = tick.tick() => running.tick(),
             }
         }
+    }
+}
+
+fn count_refusals(ack: &ShipAck) {
+    if let Some(refusal) = ack.refusal {
+        metrics::record_refusal(match refusal {
+            ShipRefusal::NotOwner | ShipRefusal::Halted => Refusal::Moved,
+            ShipRefusal::JournalFull | ShipRefusal::UploadsBehind => Refusal::Busy,
+        });
+    }
+    for (_, problem) in &ack.problems {
+        metrics::record_refusal(match problem {
+            ShipProblem::Expected(_) => Refusal::Gap,
+            ShipProblem::Diverged { .. } => Refusal::Diverged,
+            ShipProblem::Corrupt => Refusal::Damaged,
+        });
     }
 }
 
@@ -189,7 +214,7 @@ impl Running {
         match accepted {
             Ok(lists) => {
                 for Journaling { id, then, done, replaced } in lists {
-                    let list = Accepted { id, then, replaced };
+                    let list = Accepted { id, then, replaced, since: tokio::time::Instant::now() };
                     self.in_flight.push_back(Box::pin(async move {
                         let outcome = done.await.unwrap_or(Err(JournalError::Closed));
                         (list, outcome)
@@ -206,6 +231,7 @@ impl Running {
             self.fail(format!("the journal failed: {error}"));
             return;
         }
+        metrics::record_append(list.since.elapsed());
         self.task.journal_edge.free_records(list.replaced);
         self.perform(list.then);
         self.feed(Input::Persisted(list.id));
@@ -216,11 +242,12 @@ impl Running {
         let _ = self.task.fatal.try_send(what);
     }
 
+    fn retry_stalled(&mut self) {
+        let accepted = self.task.journal_edge.retry();
+        self.accepted(accepted);
+    }
+
     fn tick(&mut self) {
-        if self.task.journal_edge.is_stalled() {
-            let accepted = self.task.journal_edge.retry();
-            self.accepted(accepted);
-        }
         let usage = self.task.journal.usage();
         let percent = usage.used_bytes * 100 / usage.capacity_bytes.max(1);
         let room = if self.has_room { percent < ROOM_CLOSES_PERCENT } else { percent < ROOM_OPENS_PERCENT };
@@ -239,6 +266,7 @@ impl Running {
             match then {
                 Then::Send { to, message } => self.task.peers.send(to, message),
                 Then::Ack { session, ack } => {
+                    count_refusals(&ack);
                     if let Some(acks) = self.shippers.get(&session)
                         && acks.try_send(ack).is_err()
                     {
@@ -346,6 +374,10 @@ impl Running {
             Note::PastUnreachable { epoch, answered, needed } => tracing::warn!(
                 %shard, %epoch, answered, needed,
                 "cannot take over: too few journals of the past answer; bring them back, or accept the loss by `force`"
+            ),
+            Note::ClaimMissing { newest, seen } => tracing::warn!(
+                %shard, %newest, %seen,
+                "a manifest lies above every claim found; if this repeats, claims were deleted from the bucket"
             ),
             Note::Diverged(partition) => {
                 tracing::error!(%shard, %partition, "the source differs from what the ring holds; the partition is stopped");

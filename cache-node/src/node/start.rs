@@ -1,9 +1,11 @@
 //! The start of a node, step by step. What can be wrong is looked at before anything listens.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use kennel_core::membership::{Member, Settled, Zone};
+use kennel_core::membership::{Member, Membership, Settled, Zone};
 use kennel_core::shard::{Effects, Shard, ShardConfig, Sizes, Timing};
 use kennel_protocol::ids::{ProcessId, ShardId};
 use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
@@ -78,99 +80,181 @@ struct Foundation {
     reachable: Arc<AtomicBool>,
 }
 
+/// A node on its way up: what is there already, and the tasks that run.
+struct Startup {
+    settings: Settings,
+    foundation: Foundation,
+    links: Links,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    shards: Vec<mpsc::Sender<ShardInput>>,
+}
+
 pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let handle = metrics::install();
     let mut foundation = lay_foundation(&settings).await?;
     let records = core::mem::take(&mut foundation.recovered.records);
-    let mut parts = sort_records(records).map_err(NodeError::JournalRecord)?;
-    let shard_count = foundation.identity.shard_count;
+    let parts = sort_records(records).map_err(NodeError::JournalRecord)?;
 
-    let endpoint =
-        QuicEndpoint::bind(settings.listen.quic, &foundation.tls, quic_settings()).map_err(NodeError::Quic)?;
+    let endpoint = QuicEndpoint::bind(settings.listen.quic, &foundation.tls, quic_settings());
+    let endpoint = endpoint.map_err(NodeError::Quic)?;
     let listener = endpoint.listen().map_err(NodeError::Quic)?;
     let quic = listener.local_address();
-    let gossip = Arc::new(start_gossip(&settings, &foundation, quic).await?);
-    let peers = Peers::new(Arc::new(endpoint.connector()) as Arc<dyn Connector>, hello(&settings, &foundation));
-    let roles = Arc::new(Roles::new(settings.node.id, shard_count));
+    let links = Links {
+        gossip: Arc::new(start_gossip(&settings, &foundation, quic).await?),
+        peers: Peers::new(Arc::new(endpoint.connector()) as Arc<dyn Connector>, hello(&settings, &foundation)),
+        roles: Arc::new(Roles::new(settings.node.id, foundation.identity.shard_count)),
+    };
     let reads = shard_reads(&settings, &foundation);
 
-    let (stop, stopped) = watch::channel(false);
-    let (fatal, failed) = mpsc::channel(FATAL_MAX);
-    let mut tasks = JoinSet::new();
-    let mut shards = Vec::new();
-    for (id, reads) in (0..shard_count).map(ShardId).zip(&reads.shards) {
-        let part = parts.remove(&id).unwrap_or_default();
-        let (inbox, queue) = mpsc::channel(INBOX_MAX);
-        let links = Links { peers: peers.clone(), roles: Arc::clone(&roles), gossip: Arc::clone(&gossip) };
-        let task = shard_task(&settings, &foundation, id, part, reads, links, inbox.clone(), fatal.clone());
-        tasks.spawn(task.run(queue, stopped.clone()));
-        shards.push(inbox);
-    }
+    let (stop, _) = watch::channel(false);
+    let mut startup = Startup { settings, foundation, links, tasks: JoinSet::new(), stop, shards: Vec::new() };
+    let failed = startup.spawn_shards(parts, &reads.shards);
+    let membership = startup.spawn_members();
     let reader = Arc::new(Reader::new(reads.shards, reads.cold));
+    let sessions = startup.spawn_serving(reader, membership.clone(), Box::new(listener));
+    let status = startup.status(reads.budget, membership, sessions).into_source();
+    let http = Http::start(startup.settings.listen.http, status, handle).await.map_err(NodeError::Http)?;
+    Ok(startup.finish(quic, http, failed))
+}
 
-    let (placed, membership) = watch::channel(None);
-    let members = Members {
-        clock: foundation.clock,
-        settled: Settled::new(settings.timing.settle),
-        copies: usize::from(settings.cluster.copies),
-        peers: peers.clone(),
-        roles: Arc::clone(&roles),
-        shards: shards.clone(),
-        current: placed,
-    };
-    tasks.spawn(members.run(gossip.watch(), stopped.clone()));
+impl Startup {
+    /// Starts every shard's machine. Returns where errors come out that the node cannot live with.
+    fn spawn_shards(
+        &mut self,
+        mut parts: BTreeMap<ShardId, ShardPart>,
+        reads: &[ShardReads],
+    ) -> mpsc::Receiver<String> {
+        let (fatal, failed) = mpsc::channel(FATAL_MAX);
+        for (id, reads) in (0..).map(ShardId).zip(reads) {
+            let part = parts.remove(&id).unwrap_or_default();
+            let (inbox, queue) = mpsc::channel(INBOX_MAX);
+            let task = self.shard_task(id, part, reads, inbox.clone(), fatal.clone());
+            self.tasks.spawn(task.run(queue, self.stop.subscribe()));
+            self.shards.push(inbox);
+        }
+        failed
+    }
 
-    let answers = Arc::new(Answers {
-        node: settings.node.id,
-        shards: shards.clone(),
-        reader: Arc::clone(&reader),
-        roles,
-        peers: peers.clone(),
-        bucket: foundation.bucket.clone(),
-        membership: membership.clone(),
-    });
-    let sessions = Arc::new(Semaphore::new(settings.limits.sessions_max));
-    let serving = Arc::new(Serving {
-        policy: policy(&settings, &foundation),
-        answers,
-        shards: shards.clone(),
-        sessions: Arc::clone(&sessions),
-        shippers: AtomicU64::new(0),
-    });
-    tasks.spawn(serving.run(Box::new(listener) as Box<dyn Listener>, stopped));
+    fn shard_task(
+        &self,
+        id: ShardId,
+        part: ShardPart,
+        reads: &ShardReads,
+        own_inbox: mpsc::Sender<ShardInput>,
+        fatal: mpsc::Sender<String>,
+    ) -> ShardTask {
+        let foundation = &self.foundation;
+        foundation.journal.free(part.unneeded);
+        let seed = u64::try_from(random::id() >> 64).expect("the upper half fits");
+        let mut effects = Effects::new();
+        let config = shard_config(&self.settings, foundation, id);
+        let shard = Shard::new(config, part.recovered, seed, foundation.clock.now(), &mut effects);
+        debug_assert!(effects.is_empty(), "a machine waits for its first input");
+        ShardTask {
+            id,
+            shard,
+            clock: foundation.clock,
+            journal: foundation.journal.clone(),
+            journal_edge: JournalEdge::new(id, foundation.journal.clone(), part.ledger),
+            bucket: BucketEdge::new(id, foundation.bucket.clone(), Arc::clone(&foundation.reachable)),
+            peers: self.links.peers.clone(),
+            roles: Arc::clone(&self.links.roles),
+            gossip: Arc::clone(&self.links.gossip),
+            tail: Arc::clone(&reads.tail),
+            index: Arc::clone(&reads.index),
+            own_inbox,
+            fatal,
+        }
+    }
 
-    let sources = StatusSources {
-        started: Instant::now(),
-        process: foundation.process,
-        cluster: foundation.identity.cluster,
-        journal: foundation.journal.clone(),
-        journal_mode: foundation.recovered.mode,
-        bucket: foundation.bucket,
-        reachable: foundation.reachable,
-        cache: Arc::clone(&foundation.cache),
-        tail: reads.budget,
-        gossip: gossip.watch(),
-        membership,
-        shards: shards.clone(),
-        sessions,
-        settings: settings.clone(),
-    };
-    let http = Http::start(settings.listen.http, sources.into_source(), handle).await.map_err(NodeError::Http)?;
-    Ok(Node {
-        id: settings.node.id,
-        cluster: foundation.identity.cluster,
-        quic,
-        gossip_address: gossip.address(),
-        http,
-        shards,
-        tasks,
-        stop,
-        fatal: failed,
-        peers,
-        gossip,
-        cache: foundation.cache,
-        journal: foundation.journal,
-    })
+    /// Starts to watch who is there. Returns the settled membership, once there is one.
+    fn spawn_members(&mut self) -> watch::Receiver<Option<Arc<Membership>>> {
+        let (current, membership) = watch::channel(None);
+        let members = Members {
+            clock: self.foundation.clock,
+            settled: Settled::new(self.settings.timing.settle),
+            copies: usize::from(self.settings.cluster.copies),
+            peers: self.links.peers.clone(),
+            roles: Arc::clone(&self.links.roles),
+            shards: self.shards.clone(),
+            current,
+        };
+        self.tasks.spawn(members.run(self.links.gossip.watch(), self.stop.subscribe()));
+        membership
+    }
+
+    /// Starts to take sessions. Returns the places that are free.
+    fn spawn_serving(
+        &mut self,
+        reader: Arc<Reader>,
+        membership: watch::Receiver<Option<Arc<Membership>>>,
+        listener: Box<dyn Listener>,
+    ) -> Arc<Semaphore> {
+        let answers = Arc::new(Answers {
+            node: self.settings.node.id,
+            shards: self.shards.clone(),
+            reader,
+            roles: Arc::clone(&self.links.roles),
+            peers: self.links.peers.clone(),
+            bucket: self.foundation.bucket.clone(),
+            membership,
+        });
+        let sessions = Arc::new(Semaphore::new(self.settings.limits.sessions_max));
+        let serving = Arc::new(Serving {
+            policy: policy(&self.settings, &self.foundation),
+            answers,
+            shards: self.shards.clone(),
+            sessions: Arc::clone(&sessions),
+            shippers: AtomicU64::new(0),
+        });
+        self.tasks.spawn(serving.run(listener, self.stop.subscribe()));
+        sessions
+    }
+
+    fn status(
+        &self,
+        tail: Arc<TailBudget>,
+        membership: watch::Receiver<Option<Arc<Membership>>>,
+        sessions: Arc<Semaphore>,
+    ) -> StatusSources {
+        let foundation = &self.foundation;
+        StatusSources {
+            started: Instant::now(),
+            process: foundation.process,
+            cluster: foundation.identity.cluster,
+            journal: foundation.journal.clone(),
+            journal_mode: foundation.recovered.mode,
+            bucket: foundation.bucket.clone(),
+            reachable: Arc::clone(&foundation.reachable),
+            cache: Arc::clone(&foundation.cache),
+            tail,
+            gossip: self.links.gossip.watch(),
+            membership,
+            shards: self.shards.clone(),
+            sessions,
+            settings: self.settings.clone(),
+        }
+    }
+
+    fn finish(self, quic: SocketAddr, http: Http, fatal: mpsc::Receiver<String>) -> Node {
+        let Self { settings, foundation, links, tasks, stop, shards } = self;
+        Node {
+            id: settings.node.id,
+            cluster: foundation.identity.cluster,
+            quic,
+            gossip_address: links.gossip.address(),
+            http,
+            shards,
+            tasks,
+            stop,
+            fatal,
+            peers: links.peers,
+            gossip: links.gossip,
+            cache: foundation.cache,
+            journal: foundation.journal,
+        }
+    }
 }
 
 /// Directory, certificates, bucket, journal, cache: in the order in which a mistake is cheapest to find.
@@ -258,11 +342,7 @@ fn policy(settings: &Settings, foundation: &Foundation) -> HelloPolicy {
     }
 }
 
-async fn start_gossip(
-    settings: &Settings,
-    foundation: &Foundation,
-    quic: std::net::SocketAddr,
-) -> Result<Gossip, NodeError> {
+async fn start_gossip(settings: &Settings, foundation: &Foundation, quic: SocketAddr) -> Result<Gossip, NodeError> {
     let member = Member {
         node: settings.node.id,
         process: foundation.process,
@@ -304,45 +384,11 @@ fn shard_reads(settings: &Settings, foundation: &Foundation) -> Reads {
     Reads { budget, shards, cold }
 }
 
-/// Whom a shard talks to.
+/// Whom a node talks to.
 struct Links {
     peers: Peers,
     roles: Arc<Roles>,
     gossip: Arc<Gossip>,
-}
-
-#[expect(clippy::too_many_arguments, reason = "the one place where a shard's parts come together")]
-fn shard_task(
-    settings: &Settings,
-    foundation: &Foundation,
-    id: ShardId,
-    part: ShardPart,
-    reads: &ShardReads,
-    links: Links,
-    own_inbox: mpsc::Sender<ShardInput>,
-    fatal: mpsc::Sender<String>,
-) -> ShardTask {
-    foundation.journal.free(part.unneeded);
-    let seed = u64::try_from(random::id() >> 64).expect("the upper half fits");
-    let mut effects = Effects::new();
-    let config = shard_config(settings, foundation, id);
-    let shard = Shard::new(config, part.recovered, seed, foundation.clock.now(), &mut effects);
-    debug_assert!(effects.is_empty(), "a machine waits for its first input");
-    ShardTask {
-        id,
-        shard,
-        clock: foundation.clock,
-        journal: foundation.journal.clone(),
-        journal_edge: JournalEdge::new(id, foundation.journal.clone(), part.ledger),
-        bucket: BucketEdge::new(id, foundation.bucket.clone(), Arc::clone(&foundation.reachable)),
-        peers: links.peers,
-        roles: links.roles,
-        gossip: links.gossip,
-        tail: Arc::clone(&reads.tail),
-        index: Arc::clone(&reads.index),
-        own_inbox,
-        fatal,
-    }
 }
 
 fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) -> ShardConfig {

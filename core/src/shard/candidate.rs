@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use kennel_protocol::ids::{Epoch, JournalId, NodeId, Slot};
-use kennel_protocol::object::{Claim, Copyset, SlotObject};
+use kennel_protocol::object::{Claim, Copyset, LogPosition, SlotObject};
 use kennel_protocol::wire::{Ask, AskAnswer, ShardMessage};
 
 use super::ground::Ground;
@@ -16,6 +16,8 @@ use crate::time::Instant;
 enum Phase {
     /// Reads claims upward.
     Finding(BucketId),
+    /// Reads where the log starts: an epoch whose first slots were collected was open (R22).
+    Manifest(BucketId),
     /// Reads slot 0 of epochs downward until one is open.
     Opened { at: Epoch, id: BucketId },
     /// Reads the claim of the newest open epoch.
@@ -31,6 +33,7 @@ pub(crate) struct Candidate {
     /// Failed attempts before this one.
     pub(crate) failures: u32,
     round: u64,
+    log_start: LogPosition,
     deadline: Instant,
     /// Set if this node owns the newest epoch and wants another copy set (PROTOCOL R6).
     renews: bool,
@@ -52,7 +55,7 @@ impl Candidate {
         let above = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
         let id = ground.request(BucketRequest::FindClaim { above }, effects);
         let deadline = ground.now + ground.config.timing.open_timeout;
-        Self { phase: Phase::Finding(id), failures, round: 0, deadline, renews }
+        Self { phase: Phase::Finding(id), failures, round: 0, log_start: LogPosition::START, deadline, renews }
     }
 
     pub(crate) fn on_bucket(
@@ -73,18 +76,25 @@ impl Candidate {
                         return Attempt::Fails;
                     }
                 }
+                self.phase = Phase::Manifest(ground.request(BucketRequest::NewestManifest, effects));
+                Attempt::Continues
+            }
+            (Phase::Manifest(awaited), BucketResult::Manifest(manifest)) if *awaited == id => {
+                let written_by = manifest.as_ref().map(|manifest| manifest.epoch);
+                self.log_start = manifest.map_or(LogPosition::START, |manifest| manifest.log_start);
                 let newest = ground.newest.as_ref().map_or(Epoch(0), |newest| newest.epoch);
+                if let Some(seen) = written_by.filter(|epoch| *epoch > newest) {
+                    // R30: either somebody claimed meanwhile, or claims were deleted: then nothing may be claimed.
+                    effects.then(Then::Note(Note::ClaimMissing { newest, seen }));
+                    return Attempt::Fails;
+                }
                 self.look_for_open(ground, newest, effects)
             }
             (Phase::Opened { at, id: awaited }, BucketResult::Slot(found)) if *awaited == id => {
                 match found.as_deref() {
                     Some(SlotObject::Open(_) | SlotObject::Log(_)) => {
                         let at = *at;
-                        // R11, R28: whatever becomes of the attempt, the open record covers all older entries.
-                        ground.holdings.covered(at, effects);
-                        let read = ground.request(BucketRequest::ReadClaim { epoch: at }, effects);
-                        self.phase = Phase::Claim(read);
-                        Attempt::Continues
+                        self.found_open(ground, at, effects)
                     }
                     Some(SlotObject::Seal(_)) | None => {
                         let below = Epoch(at.0 - 1);
@@ -95,11 +105,13 @@ impl Candidate {
             (Phase::Claim(awaited), BucketResult::Claim(Some(claim))) if *awaited == id => {
                 self.ask(ground, Some(claim), effects)
             }
-            (Phase::Finding(awaited) | Phase::Opened { id: awaited, .. } | Phase::Claim(awaited), _)
-                if *awaited == id =>
-            {
-                Attempt::Fails
-            }
+            (
+                Phase::Finding(awaited)
+                | Phase::Manifest(awaited)
+                | Phase::Opened { id: awaited, .. }
+                | Phase::Claim(awaited),
+                _,
+            ) if *awaited == id => Attempt::Fails,
             _ => Attempt::Continues,
         }
     }
@@ -108,8 +120,19 @@ impl Candidate {
         if at == Epoch(0) {
             return self.ask(ground, None, effects);
         }
+        if at <= self.log_start.epoch && self.log_start.slot > Slot(0) {
+            let open = self.log_start.epoch;
+            return self.found_open(ground, open, effects);
+        }
         let id = ground.request(BucketRequest::ReadSlot { epoch: at, slot: Slot(0) }, effects);
         self.phase = Phase::Opened { at, id };
+        Attempt::Continues
+    }
+
+    /// R11, R28: whatever becomes of the attempt, the open record covers all older entries.
+    fn found_open(&mut self, ground: &mut Ground, open: Epoch, effects: &mut Effects) -> Attempt {
+        ground.holdings.covered(open, effects);
+        self.phase = Phase::Claim(ground.request(BucketRequest::ReadClaim { epoch: open }, effects));
         Attempt::Continues
     }
 
@@ -190,7 +213,7 @@ impl Candidate {
         }
         match self.phase {
             Phase::Asking { .. } => self.weigh(ground, effects),
-            Phase::Finding(_) | Phase::Opened { .. } | Phase::Claim(_) => Attempt::Fails,
+            Phase::Finding(_) | Phase::Manifest(_) | Phase::Opened { .. } | Phase::Claim(_) => Attempt::Fails,
         }
     }
 

@@ -159,6 +159,9 @@ impl Claimant {
             Phase::Creating(awaited) if *awaited == id => self.created(ground, &result, effects),
             Phase::ReadingBack(awaited) if *awaited == id => self.read_back(ground, result, effects),
             Phase::Manifest(awaited) if *awaited == id => match result {
+                BucketResult::Manifest(Some(manifest)) if manifest.epoch >= self.claim.epoch => {
+                    Step::Overtaken(manifest.epoch)
+                }
                 BucketResult::Manifest(manifest) => {
                     self.past = Past { manifest, ..Past::default() };
                     let newest = Epoch(self.claim.epoch.0 - 1);

@@ -5,7 +5,7 @@
 use core::time::Duration;
 
 use kennel_protocol::ids::{Epoch, NodeId, Slot};
-use kennel_protocol::object::{Claim, SlotObject};
+use kennel_protocol::object::{Claim, LogPosition, SlotObject};
 
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, Effects};
@@ -18,6 +18,7 @@ const LOOK_TIMEOUTS: u32 = 8;
 #[derive(Debug, Clone, Copy)]
 enum Look {
     Claim(BucketId),
+    Manifest(BucketId, Epoch),
     Slot(BucketId, Epoch),
 }
 
@@ -99,9 +100,17 @@ impl Idle {
                 if let Some(claim) = found {
                     ground.learn(claim.clone());
                 }
-                self.look = ground.newest.as_ref().map(|claim| claim.epoch).map(|epoch| {
-                    Look::Slot(ground.request(BucketRequest::ReadSlot { epoch, slot: Slot(0) }, effects), epoch)
-                });
+                let newest = ground.newest.as_ref().map(|claim| claim.epoch);
+                self.look =
+                    newest.map(|epoch| Look::Manifest(ground.request(BucketRequest::NewestManifest, effects), epoch));
+            }
+            (Some(Look::Manifest(awaited, epoch)), BucketResult::Manifest(manifest)) if awaited == id => {
+                // R22: what was collected was open.
+                let start = manifest.as_ref().map_or(LogPosition::START, |manifest| manifest.log_start);
+                ground.holdings.covered(start.epoch, effects);
+                let request = BucketRequest::ReadSlot { epoch, slot: Slot(0) };
+                self.look = (start < LogPosition { epoch, slot: Slot(1) })
+                    .then(|| Look::Slot(ground.request(request, effects), epoch));
             }
             (Some(Look::Slot(awaited, epoch)), result) if awaited == id => {
                 self.look = None;
@@ -111,7 +120,7 @@ impl Idle {
                     ground.holdings.covered(epoch, effects);
                 }
             }
-            (Some(Look::Claim(awaited)), _) if awaited == id => self.look = None,
+            (Some(Look::Claim(awaited) | Look::Manifest(awaited, _)), _) if awaited == id => self.look = None,
             _ => {}
         }
     }

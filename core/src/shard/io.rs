@@ -329,6 +329,14 @@ pub enum Note {
         /// How many are needed.
         needed: usize,
     },
+    /// A manifest was written under an epoch above every claim found (PROTOCOL R30). Once is a race with another
+    /// claimant; again and again means that claims were deleted from the bucket.
+    ClaimMissing {
+        /// The newest claim found.
+        newest: Epoch,
+        /// The epoch of the manifest.
+        seen: Epoch,
+    },
     /// A source differs from what the ring holds (PROTOCOL R15).
     Diverged(PartitionKey),
     /// The shard halted.
