@@ -11,6 +11,7 @@ use kennel_protocol::wire::{CopyAck, Pulled, SealAnswer};
 use super::gather::{Gather, Gathered};
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
+use super::past::{Opening, Past};
 use super::publish::{Settled, SlotCreate};
 use super::replication::{Adoption, Marks, Replication};
 use super::table::Table;
@@ -50,19 +51,6 @@ enum Resume {
     Confirm,
 }
 
-/// What the walk found.
-#[derive(Debug, Default)]
-struct Past {
-    manifest: Option<Arc<Manifest>>,
-    /// Logs sealed, and where.
-    sealed: Vec<LogPosition>,
-    /// Claims of epochs that never opened, newest first.
-    unopened: Vec<Claim>,
-    /// The newest open epoch.
-    open: Option<(Epoch, Lsn)>,
-    table: Table,
-}
-
 /// A take-over in progress.
 #[derive(Debug)]
 pub(crate) struct Claimant {
@@ -89,18 +77,6 @@ pub(crate) enum Step {
     Broken(String),
     /// The open record stands.
     Opens,
-}
-
-/// Everything an owner starts with.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    pub(crate) claim: Claim,
-    pub(crate) replication: Replication,
-    /// The partitions at the end of the older logs.
-    pub(crate) table: Table,
-    pub(crate) adopted: Lsn,
-    pub(crate) answered: (u8, u8),
-    pub(crate) manifest: Option<Arc<Manifest>>,
 }
 
 impl Claimant {

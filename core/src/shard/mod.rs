@@ -23,6 +23,7 @@ mod idle;
 mod invariants;
 pub mod io;
 mod owner;
+mod past;
 mod publish;
 mod replication;
 mod table;

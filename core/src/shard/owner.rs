@@ -10,9 +10,9 @@ use kennel_protocol::ids::{Epoch, Lsn, NodeId, PartitionKey, Slot};
 use kennel_protocol::object::{Claim, LogPosition, Manifest, PartitionState};
 use kennel_protocol::wire::{CopyAck, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
 
-use super::claimant::Opening;
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Note, RoleChange, SessionId, Then};
+use super::past::Opening;
 use super::publish::{Published, Publisher};
 use super::replication::{Marks, Replication};
 use super::table::{Row, Table};
