@@ -2,7 +2,7 @@
 //!
 //! Where the journal is full the persists wait in order; the machine meanwhile refuses chunks, so little waits.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use kennel_core::shard::{Persist, PersistId, Then};
 use kennel_protocol::ids::{Epoch, Lsn, ShardId};
@@ -41,13 +41,13 @@ pub(super) struct JournalEdge {
     journal: Journal,
     ledger: Ledger,
     stalled: VecDeque<Stalled>,
-    /// Frees that were asked for while appends that they may concern still wait for room.
-    frees: Vec<(Epoch, Lsn)>,
+    /// Frees that were asked for while entries that they may concern still waited for room: per epoch, below what.
+    frees: BTreeMap<Epoch, Lsn>,
 }
 
 impl JournalEdge {
     pub(super) fn new(shard: ShardId, journal: Journal, ledger: Ledger) -> Self {
-        Self { shard, journal, ledger, stalled: VecDeque::new(), frees: Vec::new() }
+        Self { shard, journal, ledger, stalled: VecDeque::new(), frees: BTreeMap::new() }
     }
 
     /// Whether something waits for room.
@@ -110,15 +110,26 @@ impl JournalEdge {
         None
     }
 
-    /// Frees an epoch's entries below a number.
+    /// Frees an epoch's entries below a number. At once, as far as that can be: what waits for room may wait for this.
     pub(super) fn free(&mut self, epoch: Epoch, below: Lsn) {
         if self.is_stalled() {
-            // What waits may adopt from what this frees.
-            self.frees.push((epoch, below));
-            return;
+            // Entries that wait have no record yet: again when they have.
+            let later = self.frees.entry(epoch).or_insert(below);
+            *later = below.max(*later);
         }
-        let freed = self.ledger.free(epoch, below);
+        let now = self.lowest_source(epoch).map_or(below, |source| source.min(below));
+        let freed = self.ledger.free(epoch, now);
         self.journal.free(freed);
+    }
+
+    /// The first entry of an epoch that something which waits adopts: its record must stay until then.
+    fn lowest_source(&self, epoch: Epoch) -> Option<Lsn> {
+        let waiting = self.stalled.iter().flat_map(|list| &list.persists);
+        let sources = waiting.filter_map(|persist| match persist {
+            Persist::Adopted { source_epoch, source_lsn, .. } if *source_epoch == epoch => Some(*source_lsn),
+            _ => None,
+        });
+        sources.min()
     }
 
     /// Frees records that a durable promise replaced.
@@ -161,4 +172,73 @@ fn record(shard: ShardId, persist: &Persist) -> Record {
 
 fn bodiless(record: &JournalRecord) -> Record {
     Record { head: record.encode(), body: bytes::Bytes::new(), class: RecordClass::Recovery }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use kennel_protocol::entry::{Entry, EntryHead, HoleReason};
+    use kennel_protocol::ids::Offset;
+
+    use super::*;
+    use crate::journal::JournalSettings;
+
+    const EPOCH: Epoch = Epoch(1);
+
+    /// An edge whose journal is full, and the number of the one entry that waits.
+    fn full() -> (JournalEdge, Lsn) {
+        let settings = JournalSettings {
+            path: "unused".into(),
+            bytes: 64 << 20,
+            group_bytes_max: 8 << 20,
+            group_linger: Duration::ZERO,
+            memory_only: true,
+        };
+        let (journal, _) = Journal::open(&settings).expect("a journal in memory");
+        let mut edge = JournalEdge::new(ShardId(0), journal, Ledger::default());
+        let body = Bytes::from(vec![0; 4 << 20]);
+        let head = EntryHead::hole("0/0/0".parse().expect("a key"), Offset(0), Offset(1), HoleReason::SourceRetention);
+        for number in 0.. {
+            let entry = Entry { head: head.clone(), body: body.clone() };
+            let persist = Persist::Entry { epoch: EPOCH, lsn: Lsn(number), entry, recovery: false };
+            edge.submit(PersistId(number), vec![persist], Vec::new()).expect("an open journal");
+            if edge.is_stalled() {
+                return (edge, Lsn(number));
+            }
+        }
+        unreachable!("a journal has an end")
+    }
+
+    #[test]
+    fn what_waits_for_room_gets_it_from_what_is_freed_meanwhile() {
+        let (mut edge, waiting) = full();
+        edge.free(EPOCH, waiting);
+        assert_eq!(edge.retry().expect("an open journal").len(), 1);
+        assert!(!edge.is_stalled());
+        assert_eq!(edge.journal.usage().live_records, 1);
+    }
+
+    #[test]
+    fn an_entry_that_was_freed_while_it_waited_is_freed_once_it_has_a_record() {
+        let (mut edge, waiting) = full();
+        edge.free(EPOCH, Lsn(waiting.0 + 1));
+        assert_eq!(edge.retry().expect("an open journal").len(), 1);
+        assert_eq!(edge.journal.usage().live_records, 0);
+    }
+
+    #[test]
+    fn what_somebody_waits_to_adopt_is_kept() {
+        let (mut edge, waiting) = full();
+        let source = Lsn(waiting.0 - 1);
+        let adopt = Persist::Adopted { epoch: Epoch(2), lsn: Lsn(0), source_epoch: EPOCH, source_lsn: source };
+        edge.submit(PersistId(100), vec![adopt], Vec::new()).expect("an open journal");
+        edge.free(EPOCH, Lsn(waiting.0 + 1));
+        assert_eq!(edge.retry().expect("an open journal").len(), 2);
+        // The adopter's own record, and that with the bytes.
+        assert_eq!(edge.journal.usage().live_records, 2);
+        edge.free(Epoch(2), Lsn(1));
+        assert_eq!(edge.journal.usage().live_records, 0);
+    }
 }
