@@ -16,7 +16,7 @@ use crate::support::shipping::Milestone;
 use crate::support::source::Source;
 
 /// How long a follower may take to see everything, a take-over included.
-const FOLLOW_PATIENCE: Duration = Duration::from_secs(60);
+const FOLLOW_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Long enough for a ring to claim whatever it dares to claim: seven times the time-out of an owner.
 const CLAIMS_WOULD_BE_MADE: Duration = Duration::from_secs(3);

@@ -6,21 +6,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cache_node::http::StatusReport;
-use cache_node::node::NodeError;
 use kennel_bench::verify::{ExpectServed, Verified, verify};
 use kennel_client::{Client, ClientSettings};
 use kennel_protocol::ids::ShardId;
 use kennel_transport::certs::{CertificateFiles, DevelopmentCa, Overwrite, create_development_ca};
 use kennel_transport::tls::TlsIdentity;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use super::bucket::TestBucket;
-use super::eventually;
 use super::node::{TestNode, free_address, settings};
 use super::shipping::TestShipper;
+use super::{LOOK, eventually};
 
 /// How long a ring may take until every shard has an owner: many times of what it takes on an idle machine.
 const RING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Shards that did not move for so long stay: a move waits for twice the time to settle.
+const STEADY: Duration = Duration::from_secs(3);
 
 /// Partitions compared at once.
 const PARALLEL: usize = 16;
@@ -45,7 +48,7 @@ const SETTINGS: [&str; 12] = [
 #[derive(Debug)]
 pub(crate) struct Cluster {
     stage: TempDir,
-    certificates: DevelopmentCa,
+    pub(crate) certificates: DevelopmentCa,
     pub(crate) bucket: TestBucket,
     assignments: Vec<String>,
     places: Vec<Place>,
@@ -62,19 +65,25 @@ struct Place {
 impl Cluster {
     /// Starts so many nodes with `assignments` over the settings of all tests, and waits until they are a whole ring.
     pub(crate) async fn start(nodes: usize, bucket: TestBucket, assignments: &[&str]) -> Self {
+        let mut cluster = Self::prepare(nodes, bucket, assignments);
+        cluster.start_all().await;
+        cluster.whole().await;
+        cluster
+    }
+
+    /// The same without starting anything.
+    pub(crate) fn prepare(nodes: usize, bucket: TestBucket, assignments: &[&str]) -> Self {
+        super::log();
         let stage = tempfile::tempdir().expect("a directory");
         let certificates = create_development_ca(&stage.path().join("tls"), &[], Overwrite::Refuse);
         let assignments = SETTINGS.iter().chain(assignments).map(|&text| text.to_owned());
-        let mut cluster = Self {
+        Self {
             certificates: certificates.expect("certificates"),
             assignments: assignments.chain(bucket.assignments()).collect(),
             bucket,
             places: (1..=nodes).map(|id| Place { id, gossip: free_address(), running: None }).collect(),
             stage,
-        };
-        cluster.start_all().await;
-        cluster.whole().await;
-        cluster
+        }
     }
 
     /// Starts every node that does not run, all at once, as after a power cut of a whole rack.
@@ -92,15 +101,6 @@ impl Cluster {
             let (at, node) = started.expect("starting does not panic");
             self.places[at].running = Some(node.unwrap_or_else(|error| panic!("node {}: {error:?}", at + 1)));
         }
-    }
-
-    /// Starts one node on its directory.
-    pub(crate) async fn start_node(&mut self, at: usize) -> Result<(), NodeError> {
-        assert!(self.places[at].running.is_none(), "node {} runs", at + 1);
-        self.places[at].gossip = free_address();
-        let node = TestNode::start(settings(&self.assignments_of(at))).await?;
-        self.places[at].running = Some(node);
-        Ok(())
     }
 
     /// What a node is told, as `--set` takes it.
@@ -153,6 +153,11 @@ impl Cluster {
         }
     }
 
+    /// Where a running node takes sessions.
+    pub(crate) fn address(&self, at: usize) -> SocketAddr {
+        self.places[at].running.as_ref().expect("it runs").address()
+    }
+
     fn running(&self) -> impl Iterator<Item = (usize, &TestNode)> {
         self.places.iter().enumerate().filter_map(|(at, place)| Some((at, place.running.as_ref()?)))
     }
@@ -169,6 +174,12 @@ impl Cluster {
             statuses.push(node.status().await.unwrap_or_else(|error| panic!("node {}: {error:#}", at + 1)));
         }
         statuses
+    }
+
+    /// The metrics of this process: all nodes in it share them.
+    pub(crate) async fn metrics(&self) -> String {
+        let (_, node) = self.running().next().expect("a node runs");
+        node.metrics().await.expect("it answers")
     }
 
     /// Waits until every shard has one owner among the running nodes; says who owns how many.
@@ -189,6 +200,22 @@ impl Cluster {
             }
         };
         eventually("the ring is whole", RING_PATIENCE, look).await;
+    }
+
+    /// Waits until shards have stopped to move to where the ring wants them.
+    pub(crate) async fn steady(&self) {
+        let (mut since, mut before) = (Instant::now(), BTreeMap::new());
+        let patience = RING_PATIENCE + STEADY;
+        let deadline = since + patience;
+        while since.elapsed() < STEADY {
+            assert!(Instant::now() < deadline, "shards still move after {patience:?}: {before:?}");
+            let epochs = self.statuses().await.into_iter().flat_map(|status| status.shards);
+            let epochs = epochs.map(|shard| ((shard.shard, shard.role), shard.epoch)).collect();
+            if epochs != before {
+                (since, before) = (Instant::now(), epochs);
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// The place of the node that owns most.
@@ -212,8 +239,7 @@ impl Cluster {
 
     /// A reader whose home is the node at a place, and which knows no other to begin with.
     pub(crate) async fn client_of(&self, at: usize) -> Client {
-        let home = self.places[at].running.as_ref().expect("it runs").address();
-        self.connect(vec![home]).await
+        self.connect(vec![self.address(at)]).await
     }
 
     /// A reader that knows all running nodes.
@@ -233,7 +259,7 @@ impl Cluster {
         self.running().map(|(_, node)| node.address()).collect()
     }
 
-    fn identity(&self, files: &CertificateFiles) -> TlsIdentity {
+    pub(crate) fn identity(&self, files: &CertificateFiles) -> TlsIdentity {
         TlsIdentity::load(&self.certificates.ca, &files.certificate, &files.key).expect("certificates of the test")
     }
 
@@ -268,7 +294,9 @@ fn owners(statuses: &[StatusReport]) -> Result<BTreeMap<usize, usize>, String> {
     }
     let mut owned = BTreeMap::new();
     for (shard, owners) in owners {
-        let [owner] = owners[..] else { return Err(format!("the owners of shard {shard} are {owners:?}; {}", notes(statuses, shard))) };
+        let [owner] = owners[..] else {
+            return Err(format!("the owners of shard {shard} are {owners:?}; {}", notes(statuses, shard)));
+        };
         *owned.entry(owner).or_default() += 1;
     }
     Ok(owned)

@@ -1,6 +1,8 @@
 //! One node in this process, on a runtime of its own so that it can crash without touching the others.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use cache_node::config::{Layers, Settings, Sources};
@@ -10,6 +12,10 @@ use tokio::runtime::Runtime;
 
 /// How long a crashed node's threads may take to be gone.
 const CRASH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Linux hands out ports from 32768 on.
+const PORTS: Range<u16> = 12_000..32_000;
+const PORTS_COUNT: u16 = PORTS.end - PORTS.start;
 
 /// Threads of one node's runtime.
 const THREADS: usize = 2;
@@ -59,6 +65,11 @@ impl TestNode {
         end(runtime, None).await;
     }
 
+    /// What it says to dashboards.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<String> {
+        Ok(reqwest::get(format!("http://{}/metrics", self.http)).await?.text().await?)
+    }
+
     /// What it says of itself.
     pub(crate) async fn status(&self) -> anyhow::Result<StatusReport> {
         Ok(reqwest::get(format!("http://{}/status", self.http)).await?.json().await?)
@@ -89,8 +100,13 @@ pub(crate) fn settings(assignments: &[String]) -> Settings {
     layers.settings().expect("values that go together")
 }
 
-/// A UDP port that nobody has.
+/// A UDP port that nobody has, outside of the range from which the system hands out ports by itself: between here and
+/// its use nobody gets it.
 pub(crate) fn free_address() -> SocketAddr {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    socket.local_addr().expect("it is bound")
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests run in processes of their own, several at a time.
+    let start = u16::try_from(std::process::id() % 500).expect("below 500") * 32;
+    let ports = core::iter::repeat_with(|| PORTS.start + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS_COUNT);
+    let mut addresses = ports.take(PORTS_COUNT.into()).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addresses.find(|address| UdpSocket::bind(address).is_ok()).expect("a free port")
 }

@@ -26,6 +26,11 @@ pub(crate) struct Source {
 impl Source {
     /// So many partitions over three streams, so many bytes together, in segments that rotate.
     pub(crate) fn generated(partitions: u32, bytes: u64, seed: u64) -> Self {
+        Self::of_messages(partitions, bytes, seed, 400)
+    }
+
+    /// The same, of messages of about so many bytes.
+    pub(crate) fn of_messages(partitions: u32, bytes: u64, seed: u64, message_bytes: u32) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let settings = GenerateSettings {
             directory: directory.path().to_owned(),
@@ -33,7 +38,7 @@ impl Source {
             streams: 3,
             topics: 2,
             bytes,
-            message_bytes: 400,
+            message_bytes,
             batch: 20,
             segment_bytes: 256 << 10,
             seed,
