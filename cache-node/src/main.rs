@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cache_node::config::{Layers, Settings, Sources};
 use clap::{Args, Parser, Subcommand};
+use kennel_protocol::ids::ShardId;
 use kennel_transport::certs::{Overwrite, create_development_ca};
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run the node until it is told to stop (SIGTERM, SIGINT).
     Run(Configuration),
+    /// Accept, for one shard, the loss of what unreachable journals alone hold. Only where bringing them back is hopeless.
+    Force(Force),
     /// Check a configuration and print what it comes to, secrets redacted.
     CheckConfig(Configuration),
     /// Make a development CA with certificates for nodes, shippers and readers.
@@ -40,6 +43,16 @@ struct Configuration {
 }
 
 #[derive(Args)]
+struct Force {
+    /// Of the running node that is to take the shard over.
+    #[command(flatten)]
+    configuration: Configuration,
+    /// Which shard; its number is in the log and on the status page.
+    #[arg(long)]
+    shard: u16,
+}
+
+#[derive(Args)]
 struct Certs {
     /// Where the files go; created if absent.
     #[arg(long)]
@@ -55,6 +68,7 @@ struct Certs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(configuration) => run(&configuration),
+        Command::Force(force) => accept_loss(&force),
         Command::CheckConfig(configuration) => check_config(&configuration),
         Command::Certs(certs) => make_certificates(&certs),
         Command::Version => {
@@ -77,6 +91,13 @@ fn run(configuration: &Configuration) -> anyhow::Result<()> {
     start_logging(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(cache_node::node::run(settings))?;
+    Ok(())
+}
+
+fn accept_loss(force: &Force) -> anyhow::Result<()> {
+    let settings = layers(&force.configuration)?.settings()?;
+    cache_node::node::force(&settings, ShardId(force.shard))?;
+    say("told; the node's log says when it has taken the shard over and what was lost");
     Ok(())
 }
 

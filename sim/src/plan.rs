@@ -298,6 +298,7 @@ fn timing(pace: u64) -> Timing {
 fn sizes() -> Sizes {
     Sizes {
         object_bytes_max: 4096,
+        object_bytes_loaded_max: 4 * 4096,
         object_bytes_idle: 512,
         object_entries_max: 64,
         uploads_max: 4,
@@ -311,6 +312,7 @@ fn sizes() -> Sizes {
 
 fn draw_sizes(sizes: &mut Sizes, stream: &mut Stream) {
     sizes.object_bytes_max = 512 << stream.below(5);
+    sizes.object_bytes_loaded_max = 4 * sizes.object_bytes_max;
     sizes.object_bytes_idle = sizes.object_bytes_max / 8;
     sizes.object_entries_max = 4 + stream.index(60);
     sizes.uploads_max = 1 + stream.index(8);

@@ -16,8 +16,8 @@ use crate::read::CacheError;
 /// Why a node did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The node's directory cannot be made. Fix: `node.directory`.
-    #[error("cannot make the directory {} (node.directory)", path.display())]
+    /// The node's directory cannot be made or written. Fix: `node.directory`.
+    #[error("cannot write {} (node.directory)", path.display())]
     Directory {
         /// Which.
         path: PathBuf,

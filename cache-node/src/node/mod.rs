@@ -6,7 +6,7 @@
 //! gossip ──► members ──► placement of every shard ─────────────┘──► peers ──► other nodes
 //! ```
 //!
-//! All long-lived tasks are spawned in this file. Stopping refuses new work, publishes and hands over, then closes
+//! All long-lived tasks are spawned in `start`. Stopping refuses new work, publishes and hands over, then closes
 //! sessions, then the journal. `kill -9` at any point is as safe, only slower to come back from.
 
 mod answers;
@@ -27,11 +27,12 @@ mod status;
 mod verify;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_core::shard::Input;
-use kennel_protocol::ids::{ClusterId, NodeId};
+use kennel_protocol::ids::{ClusterId, NodeId, ShardId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -175,6 +176,20 @@ impl Node {
         }
         false
     }
+}
+
+/// Tells the node of this directory that an operator accepts the loss of what unreachable journals of a shard alone
+/// hold (PROTOCOL R2). The node takes the word within seconds if it has no owner for the shard, and says so in its log.
+///
+/// # Errors
+/// If the node's directory cannot be written.
+pub fn force(settings: &Settings, shard: ShardId) -> Result<(), NodeError> {
+    let path = force_file(settings, shard);
+    std::fs::write(&path, []).map_err(|source| NodeError::Directory { path, source })
+}
+
+fn force_file(settings: &Settings, shard: ShardId) -> PathBuf {
+    settings.node.directory.join(format!("force-shard-{shard}"))
 }
 
 /// Runs a node until SIGINT or SIGTERM, or until it fails.

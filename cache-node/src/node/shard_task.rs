@@ -4,6 +4,7 @@
 //! that it is durable; calls without persists wait for nothing.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How often persists that found no room are tried again.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// How many ticks apart an operator's word is looked for: a second.
+const FORCE_TICKS: u64 = 10;
 
 /// Above this share of the journal, in percent, shippers are told to wait.
 const ROOM_CLOSES_PERCENT: u64 = 85;
@@ -82,6 +86,8 @@ pub(super) struct ShardTask {
     pub(super) index: Arc<ColdIndex>,
     /// Results of the bucket come back here.
     pub(super) own_inbox: mpsc::Sender<ShardInput>,
+    /// An operator's word that a loss is accepted: a file of this name (PROTOCOL R2).
+    pub(super) force: PathBuf,
     /// The first error that the node cannot live with.
     pub(super) fatal: mpsc::Sender<String>,
 }
@@ -109,6 +115,7 @@ struct Running {
     unsettled: Option<Lsn>,
     tail_epoch: Epoch,
     owns: Option<Epoch>,
+    unowned_ticks: u64,
 }
 
 impl ShardTask {
@@ -124,6 +131,7 @@ impl ShardTask {
             unsettled: None,
             tail_epoch: Epoch(0),
             owns: None,
+            unowned_ticks: 0,
         };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -247,7 +255,19 @@ impl Running {
         self.accepted(accepted);
     }
 
+    /// Takes an operator's word, once. Looked for only while nobody owns the shard for long.
+    fn take_force(&mut self) {
+        if self.owns.is_none() && self.unowned_ticks > FORCE_TICKS && std::fs::remove_file(&self.task.force).is_ok() {
+            tracing::warn!(shard = %self.task.id, "an operator accepts what unreachable journals alone hold as lost");
+            self.feed(Input::Force);
+        }
+    }
+
     fn tick(&mut self) {
+        self.unowned_ticks = if self.owns.is_some() { 0 } else { self.unowned_ticks + 1 };
+        if self.unowned_ticks % FORCE_TICKS == 0 {
+            self.take_force();
+        }
         let usage = self.task.journal.usage();
         let percent = usage.used_bytes * 100 / usage.capacity_bytes.max(1);
         let room = if self.has_room { percent < ROOM_CLOSES_PERCENT } else { percent < ROOM_OPENS_PERCENT };
@@ -287,7 +307,6 @@ impl Running {
                     }
                 }
                 Then::Free { epoch, below } => self.task.journal_edge.free(epoch, below),
-                Then::TailReset => self.task.tail.retire(self.tail_epoch),
                 Then::Role(change) => self.role_changed(change),
                 Then::Note(note) => self.note(note),
             }
@@ -373,7 +392,7 @@ impl Running {
             Note::Fenced { epoch, by } => tracing::info!(%shard, %epoch, %by, "fenced by a newer epoch"),
             Note::PastUnreachable { epoch, answered, needed } => tracing::warn!(
                 %shard, %epoch, answered, needed,
-                "cannot take over: too few journals of the past answer; bring them back, or accept the loss by `force`"
+                "cannot take over: too few journals of the past answer; bring them back, or accept the loss with `cache-node force`"
             ),
             Note::ClaimMissing { newest, seen } => tracing::warn!(
                 %shard, %newest, %seen,

@@ -19,7 +19,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
-use super::Node;
 use super::answers::Answers;
 use super::bucket_edge::BucketEdge;
 use super::clock::Clock;
@@ -32,6 +31,7 @@ use super::roles::Roles;
 use super::serve::Serving;
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
 use super::status::StatusSources;
+use super::{Node, force_file};
 use crate::bucket::{Bucket, establish_cluster};
 use crate::config::{Durability, Settings};
 use crate::gossip::{Gossip, GossipSettings};
@@ -48,6 +48,9 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// An object waits for the idle interval below this size.
 const OBJECT_BYTES_IDLE: u64 = 64 << 10;
+
+/// Objects grow up to this size under load: at the default interval a shard takes 160 MB/s before it needs more PUTs.
+const OBJECT_BYTES_LOADED_MAX: u64 = 64 << 20;
 
 /// Entries of one object. Its index stays far below the format's limit.
 const OBJECT_ENTRIES_MAX: usize = 32_768;
@@ -164,6 +167,7 @@ impl Startup {
             tail: Arc::clone(&reads.tail),
             index: Arc::clone(&reads.index),
             own_inbox,
+            force: force_file(&self.settings, id),
             fatal,
         }
     }
@@ -415,6 +419,7 @@ fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) ->
         },
         sizes: Sizes {
             object_bytes_max: settings.flush.object_bytes_max,
+            object_bytes_loaded_max: settings.flush.object_bytes_max.max(OBJECT_BYTES_LOADED_MAX),
             object_bytes_idle: OBJECT_BYTES_IDLE,
             object_entries_max: OBJECT_ENTRIES_MAX,
             uploads_max: settings.flush.uploads_in_flight,

@@ -55,8 +55,11 @@ pub struct Timing {
 /// How large things may get.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
-    /// An object is closed at this many bytes.
+    /// An object is closed early at this many bytes, but no sooner than a flush interval after the one before.
     pub object_bytes_max: u64,
+    /// An object is closed at once at this many bytes, whatever the interval. Under load objects grow up to here, so
+    /// that the number of PUTs does not.
+    pub object_bytes_loaded_max: u64,
     /// Below this many bytes an object waits for `flush_interval_idle`.
     pub object_bytes_idle: u64,
     /// An object is closed at this many entries.

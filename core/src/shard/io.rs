@@ -293,8 +293,6 @@ pub enum Then {
         /// End of what may be forgotten, exclusive.
         below: Lsn,
     },
-    /// A forced take-over moved partitions back: readers drop what lies at or above (PROTOCOL R26).
-    TailReset,
     /// What this node is to the shard changed.
     Role(RoleChange),
     /// Something that people should read. Never needed for correctness.

@@ -188,11 +188,15 @@ impl Publisher {
     fn due(&self, ground: &Ground) -> Option<Instant> {
         let since = self.waiting_since?;
         let sizes = ground.config.sizes;
+        let timing = ground.config.timing;
         let entries = self.waiting_until.0 - self.captured.0;
-        if self.waiting_bytes >= sizes.object_bytes_max || entries >= sizes.object_entries_max as u64 {
+        if self.waiting_bytes >= sizes.object_bytes_loaded_max || entries >= sizes.object_entries_max as u64 {
             return Some(since);
         }
-        let timing = ground.config.timing;
+        if self.waiting_bytes >= sizes.object_bytes_max {
+            // Large enough to go at once, but no more often than the interval: under load objects grow instead.
+            return Some(self.closed_at.map_or(since, |closed| since.max(closed + timing.flush_interval)));
+        }
         let interval = if self.waiting_bytes < sizes.object_bytes_idle {
             timing.flush_interval_idle
         } else {
@@ -220,7 +224,8 @@ impl Publisher {
         let mut bytes = 0;
         for numbered in run.numbered(self.captured, self.waiting_until) {
             let size = numbered.entry.body.len() as u64;
-            if entries.len() >= sizes.object_entries_max || (bytes > 0 && bytes + size > sizes.object_bytes_max) {
+            if entries.len() >= sizes.object_entries_max || (bytes > 0 && bytes + size > sizes.object_bytes_loaded_max)
+            {
                 break;
             }
             bytes += size;

@@ -141,7 +141,7 @@ impl World {
                 self.judge(Err(Violation::new("never_halts", what)));
             }
             Then::Note(Note::PastUnreachable { .. }) => self.operator_sees(index),
-            Then::Committed { .. } | Then::SlotStored { .. } | Then::TailReset | Then::Note(_) => {}
+            Then::Committed { .. } | Then::SlotStored { .. } | Then::Note(_) => {}
         }
     }
 
