@@ -15,10 +15,10 @@ pub const REGRESSIONS: &[Regression] = &[
     once(1958, "R7, R26: the same, behind a handover"),
     once(156, "R28: a former copy that tried in vain to claim never forgot"),
     once(308, "R28: the same, with one copy"),
-    once(31225, "an epoch without anything to adopt opened over journals that were gone"),
+    once(31_225, "an epoch without anything to adopt opened over journals that were gone"),
     once(1799, "the world took a late put into a collected slot for an opening"),
-    once(25867, "the world took a dead claimant's late claim for unrest"),
-    once(146260, "the world let a stopped process live on, and owners handed over to it for ever"),
+    once(25_867, "the world took a dead claimant's late claim for unrest"),
+    once(146_260, "the world let a stopped process live on, and owners handed over to it for ever"),
     once(8244, "the world forbade a claimant to seal where it had once tried to open"),
 ];
 

@@ -9,7 +9,7 @@ use cache_node::http::StatusReport;
 use super::processes::NodeProcess;
 
 /// How long nodes may take to form a ring in which every shard has an owner.
-const RING_PATIENCE: Duration = Duration::from_secs(60);
+const RING_PATIENCE: Duration = Duration::from_mins(1);
 
 /// How often they are asked meanwhile.
 const LOOK: Duration = Duration::from_millis(100);

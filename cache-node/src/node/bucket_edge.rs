@@ -22,13 +22,16 @@ const SUFFIX_BYTES: u64 = 256 * 1024;
 /// Most keys of one listing. Claims and manifests of one shard stay far below.
 const LIST_MAX: usize = 100_000;
 
+/// The indexes of objects by their place in the log.
+type Written = HashMap<(Epoch, Slot), Arc<LogIndex>>;
+
 /// One shard's requests to the bucket.
 #[derive(Debug, Clone)]
 pub(super) struct BucketEdge {
     shard: ShardId,
     bucket: Bucket,
     /// Indexes of objects on their way, until the machine says that they are stored.
-    written: Arc<Mutex<HashMap<(Epoch, Slot), Arc<LogIndex>>>>,
+    written: Arc<Mutex<Written>>,
     /// Whether the last request was answered: shared by all shards, for people.
     reachable: Arc<AtomicBool>,
 }

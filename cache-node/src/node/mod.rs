@@ -120,7 +120,7 @@ impl Node {
         }
     }
 
-    /// Publishes, hands over, closes. Takes [`STOP_PATIENCE`] at most, and then stops all the same.
+    /// Publishes, hands over, closes. Takes ten seconds at most, and then stops all the same.
     ///
     /// # Cancel safety
     /// Not safe: call it once and let it end; a crash is safe, too.

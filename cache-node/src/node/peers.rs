@@ -111,14 +111,13 @@ impl Peers {
     /// Asks another node on somebody's behalf.
     pub(super) async fn ask(&self, to: NodeId, question: Message, deadline: Instant) -> Result<Message, ForwardError> {
         let kept = lock(&self.shared.readers).get(&to).cloned().filter(|caller| caller.over().is_none());
-        let caller = match kept {
-            Some(caller) => caller,
-            None => {
-                let lane = self.session(to).await?.open(Lane::Read).await;
-                let (caller, _) = Caller::new(lane.map_err(|_| ForwardError::Unreachable(to))?);
-                lock(&self.shared.readers).insert(to, caller.clone());
-                caller
-            }
+        let caller = if let Some(caller) = kept {
+            caller
+        } else {
+            let lane = self.session(to).await?.open(Lane::Read).await;
+            let (caller, _) = Caller::new(lane.map_err(|_| ForwardError::Unreachable(to))?);
+            lock(&self.shared.readers).insert(to, caller.clone());
+            caller
         };
         let answer = caller.call(question, deadline).await;
         answer.map_err(|source| ForwardError::Call { node: to, source })

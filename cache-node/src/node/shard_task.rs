@@ -172,7 +172,7 @@ fn count_refusals(ack: &ShipAck) {
 
 /// A timer that is not needed.
 fn far_away() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_secs(3600)
+    tokio::time::Instant::now() + Duration::from_hours(1)
 }
 
 impl Running {
@@ -265,7 +265,7 @@ impl Running {
 
     fn tick(&mut self) {
         self.unowned_ticks = if self.owns.is_some() { 0 } else { self.unowned_ticks + 1 };
-        if self.unowned_ticks % FORCE_TICKS == 0 {
+        if self.unowned_ticks.is_multiple_of(FORCE_TICKS) {
             self.take_force();
         }
         let usage = self.task.journal.usage();
@@ -303,7 +303,7 @@ impl Running {
                 Then::SlotStored { epoch, slot, ends } => {
                     self.task.tail.stored(ends);
                     if let Some(index) = self.task.bucket.take_index(epoch, slot) {
-                        self.publish(SlotObject::Log(Arc::unwrap_or_clone(index)));
+                        self.publish(&SlotObject::Log(Arc::unwrap_or_clone(index)));
                     }
                 }
                 Then::Free { epoch, below } => self.task.journal_edge.free(epoch, below),
@@ -341,8 +341,8 @@ impl Running {
         }
     }
 
-    fn publish(&self, object: SlotObject) {
-        if let Err(error) = self.task.index.publish(&object) {
+    fn publish(&self, object: &SlotObject) {
+        if let Err(error) = self.task.index.publish(object) {
             tracing::warn!(error = %error, "an object of this node does not fit its index; the index reads the log instead");
         }
     }

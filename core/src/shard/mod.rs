@@ -38,7 +38,7 @@ pub use io::{
 
 use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
 use kennel_protocol::object::PartitionState;
-use kennel_protocol::wire::{Copy, PartitionReport, Seal, ShardMessage, ShipRefusal};
+use kennel_protocol::wire::{Copy, PartitionReport, Seal, ShardMessage, Ship, ShipRefusal};
 
 use crate::time::Instant;
 use candidate::{Attempt, Candidate};
@@ -107,13 +107,7 @@ impl Shard {
                 self.on_timeout(effects);
             }
             Input::Peer { from, message } => self.on_peer(from, message, effects),
-            Input::Ship { session, ship } => match &mut self.role {
-                Role::Owner(owner) => owner.ship(&mut self.ground, session, ship, effects),
-                _ => {
-                    let ack = refused(&self.ground, self.ground.newest_epoch(), ShipRefusal::NotOwner);
-                    effects.then(Then::Ack { session, ack });
-                }
-            },
+            Input::Ship { session, ship } => self.on_ship(session, ship, effects),
             Input::Positions { session, correlation, request } => match &mut self.role {
                 Role::Owner(owner) => owner.positions(&self.ground, session, correlation, &request, effects),
                 _ => effects.then(Then::Positions { session, correlation, answer: None }),
@@ -130,6 +124,15 @@ impl Shard {
                 self.ground.stopping = true;
                 self.on_timeout(effects);
             }
+        }
+    }
+
+    fn on_ship(&mut self, session: SessionId, ship: Ship, effects: &mut Effects) {
+        if let Role::Owner(owner) = &mut self.role {
+            owner.ship(&mut self.ground, session, ship, effects);
+        } else {
+            let ack = refused(&self.ground, self.ground.newest_epoch(), ShipRefusal::NotOwner);
+            effects.then(Then::Ack { session, ack });
         }
     }
 
