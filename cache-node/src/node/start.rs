@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use futures::FutureExt;
 use kennel_core::membership::{Member, Membership, Settled, Zone};
 use kennel_core::shard::{Effects, Shard, ShardConfig, Sizes, Timing};
 use kennel_protocol::ids::{ProcessId, ShardId};
@@ -133,7 +135,14 @@ impl Startup {
             let part = parts.remove(&id).unwrap_or_default();
             let (inbox, queue) = mpsc::channel(INBOX_MAX);
             let task = self.shard_task(id, part, reads, inbox.clone(), fatal.clone());
-            self.tasks.spawn(task.run(queue, self.stop.subscribe()));
+            let running = AssertUnwindSafe(task.run(queue, self.stop.subscribe())).catch_unwind();
+            let fatal = fatal.clone();
+            self.tasks.spawn(async move {
+                if running.await.is_err() {
+                    // A broken invariant: the shard's state is worth nothing any more, a restart recovers it.
+                    drop(fatal.try_send(format!("the driver of shard {id} panicked; the log says where")));
+                }
+            });
             self.shards.push(inbox);
         }
         failed
