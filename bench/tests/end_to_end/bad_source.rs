@@ -64,7 +64,7 @@ async fn import(cluster: &Cluster, data_dir: &Path) -> String {
     let output = output(import).await;
     let (report, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "{report}{errors}");
-    assert!(report.contains("24 (3 stopped)"), "{report}");
+    assert!(report.contains("24 (3 stopped,"), "{report}");
     report.into_owned()
 }
 

@@ -52,10 +52,19 @@ pub(crate) enum Attempt {
 
 impl Candidate {
     pub(crate) fn start(ground: &mut Ground, failures: u32, renews: bool, effects: &mut Effects) -> Self {
-        let above = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
-        let id = ground.request(BucketRequest::FindClaim { above }, effects);
         let deadline = ground.now + ground.config.timing.open_timeout;
-        Self { phase: Phase::Finding(id), failures, round: 0, log_start: LogPosition::START, deadline, renews }
+        let nobody = Copyset::majority(Vec::new());
+        let phase = Phase::Asking { open: None, wanted: nobody, answers: BTreeMap::new() };
+        let mut candidate = Self { phase, failures, round: 0, log_start: LogPosition::START, deadline, renews };
+        if renews {
+            // R6: the owner's own epoch is the newest open one; while it read, its followers would miss it.
+            let own = ground.newest.clone();
+            candidate.ask(ground, own, effects);
+        } else {
+            let above = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
+            candidate.phase = Phase::Finding(ground.request(BucketRequest::FindClaim { above }, effects));
+        }
+        candidate
     }
 
     pub(crate) fn on_bucket(

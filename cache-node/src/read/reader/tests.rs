@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use kennel_protocol::entry::Entry;
 use kennel_protocol::ids::{Epoch, Slot};
 use kennel_protocol::object::PartitionState;

@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use std::time::Duration;
 
 use kennel_protocol::entry::HoleReason;

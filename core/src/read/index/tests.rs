@@ -1,3 +1,5 @@
+//! Tests of the module above.
+
 use kennel_protocol::entry::{HoleReason, IntegritySum};
 use kennel_protocol::ids::{ClusterId, Lsn, ProcessId, PutId};
 use kennel_protocol::object::slot::{LogHeader, PartitionState};
