@@ -6,11 +6,14 @@ use std::sync::Arc;
 use kennel_core::shard::{BucketRequest, BucketResult, CreateOutcome, SlotBody};
 use kennel_protocol::entry::{Entry, EntryKind, IntegritySum, NumberedEntry};
 use kennel_protocol::ids::{Epoch, Slot};
-use kennel_protocol::object::{Claim, IndexEntry, LogHeader, LogIndex, Manifest, OpenRecord, SlotObject};
+use kennel_protocol::object::{Claim, IndexEntry, LogHeader, LogIndex, LogPosition, Manifest, OpenRecord, SlotObject};
+
+use crate::mutants::{Broken, DriverFlaw};
 
 /// One shard's objects.
 #[derive(Debug, Default)]
 pub struct Bucket {
+    broken: Broken,
     claims: BTreeMap<Epoch, Claim>,
     slots: BTreeMap<(Epoch, Slot), Arc<SlotObject>>,
     manifests: BTreeMap<(Epoch, u64), Arc<Manifest>>,
@@ -19,6 +22,11 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// An empty bucket that may break a rule on purpose.
+    pub fn broken(broken: Broken) -> Self {
+        Self { broken, ..Self::default() }
+    }
+
     /// Does what is asked, at once. Answers whether something was written.
     pub fn apply(&mut self, request: &BucketRequest) -> (BucketResult, bool) {
         let result = match request {
@@ -56,6 +64,11 @@ impl Bucket {
         self.slots.get(&(epoch, slot)).map(AsRef::as_ref)
     }
 
+    /// The epochs and slots from a position on in which something ever stood.
+    pub fn history_from(&self, start: LogPosition) -> impl Iterator<Item = (Epoch, Slot)> + '_ {
+        self.history.range((start.epoch, start.slot)..).map(|(place, _)| *place)
+    }
+
     /// What first stood in a slot, deleted or not.
     pub fn first_in(&self, epoch: Epoch, slot: Slot) -> Option<&Arc<SlotBody>> {
         self.history.get(&(epoch, slot))
@@ -85,7 +98,7 @@ impl Bucket {
     }
 
     fn create_claim(&mut self, claim: &Claim) -> (BucketResult, bool) {
-        let absent = !self.claims.contains_key(&claim.epoch);
+        let absent = !self.claims.contains_key(&claim.epoch) || self.broken.breaks(DriverFlaw::BucketOverwrites);
         if absent {
             self.claims.insert(claim.epoch, claim.clone());
         }
@@ -93,7 +106,7 @@ impl Bucket {
     }
 
     fn create_slot(&mut self, epoch: Epoch, slot: Slot, body: &Arc<SlotBody>) -> (BucketResult, bool) {
-        let absent = !self.slots.contains_key(&(epoch, slot));
+        let absent = !self.slots.contains_key(&(epoch, slot)) || self.broken.breaks(DriverFlaw::BucketOverwrites);
         if absent {
             self.slots.insert((epoch, slot), Arc::new(object_of(body)));
             self.history.entry((epoch, slot)).or_insert_with(|| Arc::clone(body));
@@ -112,9 +125,10 @@ impl Bucket {
 
     fn delete_slots(&mut self, epoch: Epoch, from: Slot, end: Slot) -> (BucketResult, bool) {
         let before = self.slots.len();
+        let spares_seals = !self.broken.breaks(DriverFlaw::DeletesSeals);
         self.slots.retain(|(of, slot), object| {
             let named = *of == epoch && (from..end).contains(slot);
-            !named || matches!(object.as_ref(), SlotObject::Seal(_))
+            !named || (spares_seals && matches!(object.as_ref(), SlotObject::Seal(_)))
         });
         (BucketResult::Created(CreateOutcome::Done), self.slots.len() != before)
     }

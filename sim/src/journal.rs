@@ -15,6 +15,8 @@ use crate::stream::Stream;
 pub struct Journal {
     /// Which journal (PROTOCOL R5).
     pub id: JournalId,
+    /// Up to this epoch it lost everything and does not say so: only where R5 is broken on purpose.
+    pub amnesia: Option<Epoch>,
     appended: u64,
     durable: u64,
     records: BTreeMap<(Epoch, Lsn), Record>,
@@ -46,6 +48,7 @@ impl Journal {
     pub fn format(id: JournalId) -> Self {
         Self {
             id,
+            amnesia: None,
             appended: 0,
             durable: 0,
             records: BTreeMap::new(),
@@ -127,6 +130,17 @@ impl Journal {
         }
         let sealed = self.promises.iter().map(|(_, epoch)| *epoch).max().unwrap_or_default();
         RecoveredShard { sealed, runs }
+    }
+
+    /// Whether this is the journal that a claim of that epoch names.
+    pub fn speaks_for(&self, id: JournalId, epoch: Epoch) -> bool {
+        self.id == id && self.amnesia.is_none_or(|until| until < epoch)
+    }
+
+    /// End of an epoch's entries, forgotten or not.
+    pub fn end(&self, epoch: Epoch) -> Lsn {
+        let newest = self.records.range((epoch, Lsn(0))..=(epoch, Lsn(u64::MAX))).next_back();
+        newest.map_or(Lsn(0), |((_, lsn), _)| lsn.next())
     }
 
     /// An entry that is on the disk, forgotten or not.

@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod describe;
 pub mod event;
 pub mod journal;
+pub mod mutants;
 pub mod network;
 pub mod node;
 pub mod oracle;

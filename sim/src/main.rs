@@ -1,11 +1,13 @@
-//! Runs seeds from the command line: `kennel-sim run --seeds 1000`.
+//! Runs seeds from the command line: `kennel-sim run --seeds 1000`, and `kennel-sim mutants`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use kennel_sim::mutants::{self, Hunt, MUTANTS, Mutant, Verdict};
 use kennel_sim::run::{Life, run_many, run_recorded};
 
 /// How much of a failed seed's trace is shown.
@@ -36,12 +38,65 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Breaks one rule of the protocol after the other and sees whether anybody notices.
+    Mutants {
+        /// Most seeds per mutant, instead of what each states.
+        #[arg(long)]
+        seeds: Option<u64>,
+        /// How often each mutant is hunted, every time in other worlds.
+        #[arg(long, default_value_t = 5)]
+        repeat: u64,
+        /// How many threads.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// Only mutants whose names contain this.
+        #[arg(long)]
+        only: Option<String>,
+        /// Only mutants that must be caught within so many seeds.
+        #[arg(long)]
+        within: Option<u64>,
+        /// Writes the result there as well.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Command::Run { seeds, seed, threads, trace } = Arguments::parse().command;
     // A machine that panics is reported with its seed; the default report would come without.
     std::panic::set_hook(Box::new(|_| {}));
+    match Arguments::parse().command {
+        Command::Run { seeds, seed, threads, trace } => run(seed, seeds, threads, trace),
+        Command::Mutants { seeds, repeat, threads, only, within, json } => {
+            let wanted = |mutant: &&Mutant| {
+                only.as_ref().is_none_or(|part| mutant.name.contains(part.as_str()))
+                    && within.is_none_or(|within| mutant.within <= within)
+            };
+            let mutants = MUTANTS.iter().filter(wanted).copied().collect();
+            hunt(&Hunt { mutants, seeds, rounds: repeat, threads }, json.as_deref())
+        }
+    }
+}
+
+/// Hunts mutants and tells of each as soon as it is known.
+fn hunt(hunt: &Hunt, json: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let started = Instant::now();
+    let verdicts = mutants::hunt_all(hunt, |verdict| {
+        // A reader that has gone away does not stop the hunt: the last line fails for it.
+        let _ = writeln!(std::io::stdout().lock(), "{}", mutants::line(verdict));
+    });
+    if let Some(path) = json {
+        std::fs::write(path, mutants::json(&verdicts)).with_context(|| format!("write {}", path.display()))?;
+    }
+    let worlds: u64 = verdicts.iter().map(Verdict::worlds).sum();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{worlds} worlds, {} worlds/s", per_second(worlds, started)).context("write the result")?;
+    writeln!(out, "{}", mutants::summary(&verdicts)).context("write the result")?;
+    let caught = verdicts.iter().all(Verdict::is_caught);
+    Ok(if caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs seeds in order, or shows one.
+fn run(seed: u64, seeds: u64, threads: usize, trace: bool) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     if trace {
         let life = run_recorded(seed, usize::MAX);
@@ -52,9 +107,13 @@ fn main() -> anyhow::Result<ExitCode> {
         let life = run_recorded(life.seed, TAIL);
         return show(&mut out, &life);
     }
-    let rate = u128::from(seeds) * 1000 / started.elapsed().as_millis().max(1);
+    let rate = per_second(seeds, started);
     writeln!(out, "{seeds} seeds, 0 violations, {rate} seeds/s").context("write the result")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn per_second(count: u64, since: Instant) -> u128 {
+    u128::from(count) * 1000 / since.elapsed().as_millis().max(1)
 }
 
 /// Shows a life's trace and what it broke.

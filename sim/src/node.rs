@@ -4,12 +4,14 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use kennel_core::shard::{PersistId, Placement, RoleChange, Shard, Then};
+use kennel_core::shard::{BucketResult, PersistId, Placement, RoleChange, Shard, Then};
 use kennel_core::time::Instant;
 use kennel_protocol::ids::{Epoch, ProcessId};
+use kennel_protocol::object::Manifest;
 
 use crate::event::Event;
 use crate::journal::Journal;
+use crate::mutants::{Broken, DriverFlaw};
 
 /// How many events a paused process has waiting; messages beyond are lost, as in a full socket buffer.
 pub const WAITING_MAX: usize = 2_000;
@@ -49,6 +51,8 @@ pub struct Node {
     pub stopping: bool,
     /// What it calls time.
     pub clock: Clock,
+    /// The first manifest that the process found: used again only where R22 is broken on purpose.
+    pub manifest: Option<Arc<Manifest>>,
 }
 
 /// One call's effects.
@@ -117,6 +121,17 @@ impl Node {
             room: true,
             stopping: false,
             clock: Clock::new(Instant::default(), Instant::default(), 1000),
+            manifest: None,
+        }
+    }
+
+    /// What the process hears of the bucket: what it found there, unless it keeps old manifests on purpose.
+    pub fn remembers(&mut self, broken: Broken, found: BucketResult) -> BucketResult {
+        match found {
+            BucketResult::Manifest(Some(newest)) if broken.breaks(DriverFlaw::CachesManifests) => {
+                BucketResult::Manifest(Some(Arc::clone(self.manifest.get_or_insert(newest))))
+            }
+            found => found,
         }
     }
 
@@ -157,5 +172,6 @@ impl Node {
         self.role = RoleChange::NotOwner { epoch: Epoch(0), owner: None };
         self.room = true;
         self.stopping = false;
+        self.manifest = None;
     }
 }

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use kennel_core::shard::{Sizes, Timing};
 
+use crate::mutants::Broken;
 use crate::stream::Stream;
 
 /// One world.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub workload: Workload,
     /// How long things go wrong.
     pub storm: Duration,
+    /// What is broken on purpose.
+    pub broken: Broken,
 }
 
 /// What may go wrong. Chances are per mille.
@@ -163,6 +166,7 @@ impl Plan {
             weather: Weather::calm(),
             workload: Workload::calm(),
             storm: Duration::from_secs(5),
+            broken: Broken::Nothing,
         }
     }
 

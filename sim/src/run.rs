@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::mutants::Broken;
 use crate::oracle::Violation;
 use crate::plan::Plan;
 use crate::trace::Trace;
@@ -26,12 +27,17 @@ pub struct Life {
 
 /// Runs one seed. A machine that panics breaks the rule `never_panics`.
 pub fn run_seed(seed: u64) -> Life {
-    live(seed, Trace::silent(), 0)
+    live(seed, Broken::Nothing, Trace::silent(), 0)
+}
+
+/// Runs one seed with something broken on purpose.
+pub fn run_broken(seed: u64, broken: Broken) -> Life {
+    live(seed, broken, Trace::silent(), 0)
 }
 
 /// Runs one seed and keeps the last `tail` lines of its trace.
 pub fn run_recorded(seed: u64, tail: usize) -> Life {
-    live(seed, Trace::recording(), tail)
+    live(seed, Broken::Nothing, Trace::recording(), tail)
 }
 
 /// Runs seeds `from..from + count` on `threads` threads. Answers the lowest seed that failed, if one did: all seeds below
@@ -63,8 +69,8 @@ pub fn run_many(from: u64, count: u64, threads: usize) -> Option<Life> {
     worst.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn live(seed: u64, trace: Trace, tail: usize) -> Life {
-    let mut world = World::new(Plan::draw(seed), seed, trace);
+fn live(seed: u64, broken: Broken, trace: Trace, tail: usize) -> Life {
+    let mut world = World::new(Plan { broken, ..Plan::draw(seed) }, seed, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.live()));
     let panicked = ended.err().map(|cause| Violation::new("never_panics", words_of(cause.as_ref())));
     Life {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use futures::FutureExt;
 use kennel_core::membership::{Member, Membership, Settled, Zone};
-use kennel_core::shard::{Effects, Shard, ShardConfig, Sizes, Timing};
+use kennel_core::shard::{Effects, Flaws, Shard, ShardConfig, Sizes, Timing};
 use kennel_protocol::ids::{ProcessId, ShardId};
 use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
 use kennel_protocol::object::ClusterIdentity;
@@ -438,5 +438,6 @@ fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) ->
             copy_window_bytes: COPY_WINDOW_BYTES,
             walk_window: WALK_WINDOW,
         },
+        flaws: Flaws::NONE,
     }
 }

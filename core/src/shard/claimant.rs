@@ -8,6 +8,7 @@ use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
 use kennel_protocol::object::{Claim, Copyset, LogPosition, Manifest, OpenRecord, SlotObject};
 use kennel_protocol::wire::{CopyAck, Pulled, SealAnswer};
 
+use super::flaw::Flaw;
 use super::gather::{Gather, Gathered};
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
@@ -131,6 +132,8 @@ impl Claimant {
         result: BucketResult,
         effects: &mut Effects,
     ) -> Step {
+        let blind = ground.breaks(Flaw::CollectedIsAGap) && matches!(result, BucketResult::Manifest(_));
+        let result = if blind { BucketResult::Manifest(None) } else { result };
         match &mut self.phase {
             Phase::Creating(awaited) if *awaited == id => self.created(ground, &result, effects),
             Phase::ReadingBack(awaited) if *awaited == id => self.read_back(ground, result, effects),
@@ -303,8 +306,13 @@ impl Claimant {
             return self.walk(ground, newest, effects);
         }
         let Some((_, stored)) = self.past.open else { return self.adopt(ground, effects) };
-        let claim = self.past.unopened.pop().expect("the claim of the open epoch was read last");
-        let between = core::mem::take(&mut self.past.unopened);
+        let mut claim = self.past.unopened.pop().expect("the claim of the open epoch was read last");
+        let mut between = core::mem::take(&mut self.past.unopened);
+        let mut stored = stored;
+        if ground.breaks(Flaw::SealsLastCopysetOnly) && !between.is_empty() {
+            (claim, stored) = (between.remove(0), Lsn(0));
+            between.clear();
+        }
         let mut gather = Box::new(Gather::start(ground, self.claim.epoch, claim, between, stored, effects));
         let gathered = gather.advance(ground, effects);
         self.phase = Phase::Gathering(gather);
@@ -363,7 +371,8 @@ impl Claimant {
         let own = ground.holdings.run(epoch).map_or(Lsn(0), |run| run.durable);
         let promised = ground.holdings.sealed_durable() >= epoch;
         // Even with nothing to adopt: an epoch opened over journals that are gone could never be gathered again.
-        if !promised || !replication.quorum_follows() || replication.quorum_durable(own) < self.adopted {
+        let adopted = replication.quorum_follows() && replication.quorum_durable(own) >= self.adopted;
+        if !promised || !(adopted || ground.breaks(Flaw::OpensUnadopted)) {
             return Step::Continues;
         }
         let put = ground.put_id();

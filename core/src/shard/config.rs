@@ -4,6 +4,8 @@ use core::time::Duration;
 
 use kennel_protocol::ids::{ClusterId, JournalId, NodeId, ProcessId, ShardId};
 
+use super::flaw::Flaws;
+
 /// Identity and policy of one shard on one node. No `Default`: every value is somebody's decision.
 #[derive(Debug, Clone)]
 pub struct ShardConfig {
@@ -25,6 +27,8 @@ pub struct ShardConfig {
     pub timing: Timing,
     /// Policies of size.
     pub sizes: Sizes,
+    /// The rule that is broken on purpose; none but in the simulator.
+    pub flaws: Flaws,
 }
 
 /// How long things may take. For liveness only.

@@ -9,6 +9,7 @@ use kennel_protocol::wire::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
 };
 
+use super::flaw::Flaw;
 use super::ground::{Accepted, Ground};
 use super::io::{BucketRequest, Effects, Then};
 
@@ -88,7 +89,8 @@ impl Ground {
 
     /// Decides what a copy frame is.
     pub(crate) fn judge_copy(&self, stamp: ShardStamp) -> CopyVerdict {
-        if stamp.epoch < self.fence() {
+        let forgets = self.breaks(Flaw::TakesBelowPromise);
+        if stamp.epoch < self.fence() && !(forgets && self.accepted.is_none_or(|known| known.epoch <= stamp.epoch)) {
             return CopyVerdict::Fenced;
         }
         match self.accepted {
@@ -112,7 +114,7 @@ impl Ground {
     /// Accepts a claim that was read, if it names this journal and nothing newer was promised.
     pub(crate) fn accept(&mut self, claim: &Claim) {
         self.learn(claim.clone());
-        if !claim.copyset.names(self.config.journal) {
+        if !claim.copyset.names(self.config.journal) && !self.breaks(Flaw::AnyJournalAnswers) {
             self.not_named = self.not_named.max(claim.epoch);
         } else if claim.epoch >= self.fence() {
             self.accepted = Some(Accepted { epoch: claim.epoch, process: claim.process, node: claim.node });
@@ -123,20 +125,24 @@ impl Ground {
     pub(crate) fn follow(&mut self, from: NodeId, copy: Copy, effects: &mut Effects) {
         let epoch = copy.stamp.epoch;
         self.hear(epoch, from, copy.released);
-        self.holdings.stored(epoch, copy.stored, effects);
+        let forget = if self.breaks(Flaw::ForgetsCommitted) { copy.committed } else { copy.stored };
+        self.holdings.stored(epoch, forget, effects);
+        let seen = copy.entries.last().map_or(Lsn(0), |last| last.lsn.next());
         let adoption_missed = self.take_entries(copy.stamp, copy.entries, effects);
-        if copy.open {
+        if copy.open || self.breaks(Flaw::ForgetsBeforeTheOpening) {
             // After the entries: they may adopt from what this forgets.
             self.holdings.covered(epoch, effects);
         }
         self.follow_commit(copy.stamp, copy.committed, effects);
         let run = self.holdings.run_mut(epoch);
         let durable = if effects.persist.is_empty() { run.durable } else { run.end() };
+        let expected = run.end();
+        let lies = self.breaks(Flaw::FollowerAnswersForHoles) || (self.breaks(Flaw::AdoptsUnheld) && adoption_missed);
         let ack = CopyAck {
             stamp: copy.stamp,
             journal: self.config.journal,
-            durable,
-            expected: run.end(),
+            durable: if lies { durable.max(seen) } else { durable },
+            expected,
             inline: adoption_missed,
             fenced: None,
         };
@@ -150,7 +156,7 @@ impl Ground {
             if lsn < expected {
                 continue;
             }
-            if lsn > expected {
+            if lsn > expected && !self.breaks(Flaw::FollowerTakesHoles) {
                 return false;
             }
             let recovery = matches!(source, CopySource::Adopt { .. });
@@ -169,8 +175,9 @@ impl Ground {
     }
 
     fn follow_commit(&mut self, stamp: ShardStamp, committed: Lsn, effects: &mut Effects) {
+        let unasked = self.breaks(Flaw::ServesBeyondCommitted);
         let run = self.holdings.run_mut(stamp.epoch);
-        let end = committed.min(run.end());
+        let end = if unasked { run.end() } else { committed.min(run.end()) };
         if end > run.committed {
             let entries = run.numbered(run.committed, end);
             run.committed = end;

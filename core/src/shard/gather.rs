@@ -10,6 +10,7 @@ use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId};
 use kennel_protocol::object::Claim;
 use kennel_protocol::wire::{Pull, Pulled, Seal, SealAnswer, ShardMessage};
 
+use super::flaw::Flaw;
 use super::ground::Ground;
 use super::io::Effects;
 use crate::time::Instant;
@@ -106,16 +107,17 @@ impl Gather {
 
     /// How many answers are needed: with fewer an operator has to decide (PROTOCOL R2).
     pub(crate) fn needed(&self, ground: &Ground) -> usize {
-        if self.is_own(ground) { 1 } else { self.claim.copyset.seals_needed() }
+        let one = self.is_own(ground) || ground.breaks(Flaw::FirstSealIsEnough);
+        if one { 1 } else { self.claim.copyset.seals_needed() }
     }
 
     /// Whether every answer that is needed is in hand.
     fn has_enough(&self, ground: &Ground) -> bool {
         // R27: the owner's own seal with its full tail counts as all. No other journal's does.
-        if self.is_own(ground) {
+        if self.is_own(ground) && !ground.breaks(Flaw::AnySealCountsAsOwn) {
             self.answers.contains_key(&ground.config.journal)
         } else {
-            self.answers.len() >= self.claim.copyset.seals_needed()
+            self.answers.len() >= self.needed(ground)
         }
     }
 
@@ -166,7 +168,7 @@ impl Gather {
             return if newer > self.by { Gathered::Overtaken(newer) } else { Gathered::Continues };
         }
         // R5: an answer under an id that the claim does not name is no answer.
-        if self.claim.copyset.names(answer.journal) {
+        if self.claim.copyset.names(answer.journal) || ground.breaks(Flaw::AnyJournalAnswers) {
             self.answers.entry(answer.journal).or_insert((from, answer));
         }
         self.advance(ground, effects)
@@ -179,7 +181,9 @@ impl Gather {
         if !self.has_enough(ground) && !forced {
             return Gathered::Continues;
         }
-        let end = self.answers.values().map(|(_, answer)| answer.end).max().unwrap_or_default();
+        let ends = self.answers.values().map(|(_, answer)| answer.end);
+        let end = if ground.breaks(Flaw::ShortestAnswerIsTheTail) { ends.min() } else { ends.max() };
+        let end = end.unwrap_or_default();
         loop {
             let next = Lsn(self.stored.0 + self.entries.len() as u64);
             if next >= end {

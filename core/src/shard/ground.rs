@@ -10,6 +10,7 @@ use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
 use super::config::ShardConfig;
+use super::flaw::Flaw;
 use super::holdings::Holdings;
 use super::io::{BucketId, BucketRequest, Effects, Placement, Then};
 use crate::time::Instant;
@@ -100,6 +101,11 @@ impl Ground {
     /// Everything below is refused here: promised to, or followed.
     pub(crate) fn fence(&self) -> Epoch {
         self.holdings.sealed().max(self.accepted.map_or(Epoch(0), |accepted| accepted.epoch))
+    }
+
+    /// Whether this rule is broken on purpose: never, outside of the simulator.
+    pub(crate) fn breaks(&self, flaw: Flaw) -> bool {
+        self.config.flaws.has(flaw)
     }
 
     /// The newest epoch known from any source.

@@ -16,6 +16,7 @@ mod candidate;
 mod claimant;
 mod config;
 mod copy;
+mod flaw;
 mod gather;
 mod ground;
 mod holdings;
@@ -30,6 +31,7 @@ mod table;
 mod walk;
 
 pub use config::{ShardConfig, Sizes, Timing};
+pub use flaw::{Flaw, Flaws};
 pub use invariants::Violation;
 pub use io::{
     BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Note, Persist, PersistId, Placement,

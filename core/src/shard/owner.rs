@@ -10,6 +10,7 @@ use kennel_protocol::ids::{Epoch, Lsn, NodeId, PartitionKey, Slot};
 use kennel_protocol::object::{Claim, LogPosition, Manifest, PartitionState};
 use kennel_protocol::wire::{CopyAck, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
 
+use super::flaw::Flaw;
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Note, RoleChange, SessionId, Then};
 use super::past::Opening;
@@ -195,7 +196,9 @@ impl Owner {
     ) {
         let ShipChunk { mut head, body } = chunk;
         let partition = head.partition;
-        if let Some(problem) = self.problem(ground, &head) {
+        let blind = ground.breaks(Flaw::IgnoresDivergence);
+        let problem = self.problem(ground, &head);
+        if let Some(problem) = problem.filter(|problem| !(blind && matches!(problem, ShipProblem::Diverged { .. }))) {
             if let ShipProblem::Diverged { .. } = problem {
                 effects.then(Then::Note(Note::Diverged(partition)));
             }
@@ -205,8 +208,15 @@ impl Owner {
         let row = self.table.row_mut(partition);
         row.shipped_by(session);
         if head.end <= row.end {
-            answer.marks.push(self.table.marks(&partition));
+            let mut marks = self.table.marks(&partition);
+            if ground.breaks(Flaw::AcksDuplicates) {
+                marks.committed = marks.committed.max(head.end);
+            }
+            answer.marks.push(marks);
             return;
+        }
+        if ground.breaks(Flaw::TakesGaps) {
+            row.end = head.base;
         }
         head.cut = row.cut;
         self.table.append(&head).expect("R16: the chunk was checked to continue its partition");
@@ -226,7 +236,7 @@ impl Owner {
                 _ => None,
             };
         }
-        if head.base != row.end {
+        if head.base != row.end && !(head.base > row.end && ground.breaks(Flaw::TakesGaps)) {
             return Some(ShipProblem::Expected(row.end));
         }
         // R15: only a mismatch is divergence; a source that no longer has the message before may not know it.
@@ -276,6 +286,9 @@ impl Owner {
         effects: &mut Effects,
     ) -> Tenure {
         if let Some(newer) = ack.fenced {
+            if ground.breaks(Flaw::IgnoresFence) {
+                return Tenure::Continues;
+            }
             return if newer > self.claim.epoch { Tenure::Fenced(newer) } else { Tenure::Continues };
         }
         let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
@@ -292,10 +305,12 @@ impl Owner {
     /// Moves the marks as far as copies and bucket allow, and tells whom it concerns.
     fn advance(&mut self, ground: &mut Ground, effects: &mut Effects) {
         let own = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), |run| run.durable);
-        let quorum = self.replication.quorum_durable(own);
+        let alone = ground.breaks(Flaw::OwnJournalIsEnough);
+        let quorum = if alone { own } else { self.replication.quorum_durable(own) };
         self.quorum = self.quorum.max(quorum);
         self.publisher.ready(ground, self.quorum);
         let few = self.claim.copyset.copies.len() < usize::from(ground.config.min_copies);
+        let few = few && !ground.breaks(Flaw::IgnoresMinCopies);
         // R7: with too few copies an acknowledgement waits for the bucket.
         let committed = if few { self.quorum.min(self.stored) } else { self.quorum };
         if committed > self.committed {

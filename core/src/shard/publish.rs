@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kennel_protocol::ids::{Epoch, Lsn, PutId, Slot};
 use kennel_protocol::object::{LogHeader, SlotObject};
 
+use super::flaw::{Flaw, renamed, shortened};
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
 use crate::time::Instant;
@@ -70,6 +71,13 @@ impl SlotCreate {
     pub(crate) fn on_bucket(&mut self, ground: &mut Ground, result: BucketResult, effects: &mut Effects) -> Settled {
         match (self.state, result) {
             (State::Creating(_), BucketResult::Created(CreateOutcome::Done)) => return self.settled(),
+            (State::Creating(_), BucketResult::Created(CreateOutcome::Unknown))
+                if ground.breaks(Flaw::UnknownIsFailed) =>
+            {
+                self.put = ground.put_id();
+                self.body = renamed(&self.body, self.put);
+                self.wait(ground);
+            }
             (State::Creating(_), BucketResult::Created(CreateOutcome::Exists | CreateOutcome::Unknown)) => {
                 let request = BucketRequest::ReadSlot { epoch: self.epoch, slot: self.slot };
                 self.state = State::Reading(ground.request(request, effects));
@@ -98,6 +106,9 @@ impl SlotCreate {
     /// Tries again with the same bytes once the wait is over (PROTOCOL R20).
     pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) {
         if self.poll_timeout().is_some_and(|due| due <= ground.now) {
+            if ground.breaks(Flaw::RetryDiffers) {
+                self.body = shortened(&self.body);
+            }
             let request =
                 BucketRequest::CreateSlot { epoch: self.epoch, slot: self.slot, body: Arc::clone(&self.body) };
             self.state = State::Creating(ground.request(request, effects));
@@ -265,7 +276,7 @@ impl Publisher {
         };
         match upload.create.on_bucket(ground, result, effects) {
             Settled::Open => Published::Nothing,
-            Settled::Mine => Published::Stored(self.take_stored()),
+            Settled::Mine => Published::Stored(self.take_stored(ground.breaks(Flaw::StoresOutOfOrder))),
             Settled::Other(found) => match &*found {
                 SlotObject::Seal(seal) => Published::Sealed(seal.by),
                 SlotObject::Open(_) | SlotObject::Log(_) => Published::Foreign(format!(
@@ -280,9 +291,10 @@ impl Publisher {
     }
 
     /// Slots count as stored only with all slots below (PROTOCOL R21).
-    fn take_stored(&mut self) -> Vec<(Slot, Lsn)> {
+    fn take_stored(&mut self, any_order: bool) -> Vec<(Slot, Lsn)> {
         let mut stored = Vec::new();
-        while self.uploads.front().is_some_and(|front| front.create.state == State::Stored) {
+        let is_stored = |upload: &Upload| upload.create.state == State::Stored;
+        while self.uploads.front().is_some_and(is_stored) || (any_order && self.uploads.iter().any(is_stored)) {
             let upload = self.uploads.pop_front().expect("looked at above");
             stored.push((upload.create.slot(), upload.end));
         }

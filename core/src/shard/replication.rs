@@ -9,6 +9,7 @@ use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId};
 use kennel_protocol::object::Copyset;
 use kennel_protocol::wire::{Copy, CopyAck, CopyEntry, CopySource};
 
+use super::flaw::Flaw;
 use super::ground::Ground;
 use super::holdings::Run;
 use super::io::Effects;
@@ -96,9 +97,10 @@ impl Replication {
 
     /// Takes a follower's answer. `false` if it is from a journal that the claim does not name (PROTOCOL R5).
     pub(crate) fn acked(&mut self, ground: &Ground, from: NodeId, ack: &CopyAck, end: Lsn) -> bool {
-        let Some(follower) =
-            self.followers.iter_mut().find(|follower| follower.journal == ack.journal && follower.node == from)
-        else {
+        let any = ground.breaks(Flaw::AnyJournalAnswers);
+        let mut followers = self.followers.iter_mut();
+        let named = |follower: &&mut Progress| any || follower.journal == ack.journal;
+        let Some(follower) = followers.find(|follower| named(follower) && follower.node == from) else {
             return false;
         };
         // R12: nobody can hold what was never written.
@@ -189,7 +191,7 @@ impl Progress {
             if entries.len() >= sizes.copy_entries_max || (bytes > 0 && bytes + entry.body.len() as u64 > budget) {
                 break;
             }
-            let source = match self.adoptable(lsn, adoption) {
+            let source = match self.adoptable(lsn, adoption, ground.breaks(Flaw::AdoptsUnheld)) {
                 Some((epoch, lsn)) => CopySource::Adopt { epoch, lsn },
                 None => CopySource::Inline(entry.clone()),
             };
@@ -205,9 +207,9 @@ impl Progress {
     }
 
     /// Where the follower holds the entry already, if it said so when it was sealed.
-    fn adoptable(&self, lsn: Lsn, adoption: Option<Adoption>) -> Option<(Epoch, Lsn)> {
+    fn adoptable(&self, lsn: Lsn, adoption: Option<Adoption>, unheld: bool) -> Option<(Epoch, Lsn)> {
         let adoption = adoption.filter(|adoption| lsn.0 < adoption.count)?;
         let source = Lsn(adoption.from.0 + lsn.0);
-        self.held.contains(&source).then_some((adoption.epoch, source))
+        (unheld || self.held.contains(&source)).then_some((adoption.epoch, source))
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kennel_protocol::ids::{Epoch, Lsn, Slot};
 use kennel_protocol::object::{LogPosition, Manifest, SealObject, SlotObject};
 
+use super::flaw::Flaw;
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, Effects, SlotBody};
 use super::publish::{Settled, SlotCreate};
@@ -130,6 +131,7 @@ impl Walk {
         while self.seal.is_none() {
             match self.results.remove(&self.next) {
                 None => break,
+                Some(None) if ground.breaks(Flaw::ForgetsSealObject) => return Walked::Ended(self.next),
                 Some(None) => {
                     self.put_seal(ground, effects);
                     return Walked::Continues;
@@ -149,6 +151,10 @@ impl Walk {
 
     /// The first gap: nothing above it counts, whatever the reads ahead said.
     fn put_seal(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        if ground.breaks(Flaw::SealsAboveTheHighest) {
+            let seen = self.results.iter().rev().find(|(_, found)| found.is_some());
+            self.next = seen.map_or(self.next, |(slot, _)| slot.next());
+        }
         self.results.clear();
         self.reads.clear();
         let put = ground.put_id();

@@ -1,7 +1,8 @@
-//! What is committed lies on a quorum of disks (PROTOCOL R12).
+//! What is committed lies on a quorum of disks (PROTOCOL R12), and what is promised on one (R9).
 
 use kennel_protocol::ids::{Epoch, JournalId, Lsn};
 use kennel_protocol::object::Claim;
+use kennel_protocol::wire::ShardMessage;
 
 use super::Violation;
 use crate::journal::Journal;
@@ -18,5 +19,18 @@ pub fn committed_is_on_a_quorum<'a>(
     let held = claim.copyset.copies.iter().filter(|(id, _)| holds(*id)).count();
     Violation::unless(held >= usize::from(claim.copyset.quorum), "committed_is_on_a_quorum", || {
         format!("entry {lsn} of epoch {epoch} is called committed and lies on {held} of {:?}", claim.copyset)
+    })
+}
+
+/// PROTOCOL R9: when a journal's answer to a seal leaves, its promise and every entry that it names are on the disk.
+pub fn seal_answer_is_durable(journal: &Journal, message: &ShardMessage) -> Result<(), Violation> {
+    let ShardMessage::SealAnswer(answer) = message else { return Ok(()) };
+    if answer.fenced.is_some() {
+        return Ok(());
+    }
+    let promised = journal.promised_durably(answer.stamp.epoch);
+    let missing = (answer.from.0..answer.end.0).map(Lsn).find(|lsn| !journal.has_durably(answer.gather, *lsn));
+    Violation::unless(promised && missing.is_none(), "seal_answer_is_durable", || {
+        format!("{answer:?}: promised {promised}, entry {missing:?} is not on the disk")
     })
 }

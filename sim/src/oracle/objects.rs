@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kennel_core::shard::{BucketRequest, CreateOutcome, SlotBody};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ProcessId, PutId, Slot};
-use kennel_protocol::object::Claim;
+use kennel_protocol::object::{Claim, LogPosition};
 
 use super::Violation;
 use crate::bucket::Bucket;
@@ -149,6 +149,15 @@ pub fn deletes_what_a_manifest_dropped(bucket: &Bucket, request: &BucketRequest)
     let dropped = start.is_some_and(|start| *epoch < start.epoch || (*epoch == start.epoch && *end <= start.slot));
     Violation::unless(dropped, "deletes_what_a_manifest_dropped", || {
         format!("{request:?} and the log starts {start:?}")
+    })
+}
+
+/// PROTOCOL R24: whoever reads from where the newest manifest starts the log finds everything that ever stood there.
+pub fn the_log_is_whole(bucket: &Bucket) -> Result<(), Violation> {
+    let start = bucket.newest_manifest().map_or(LogPosition::START, |manifest| manifest.log_start);
+    let gone = bucket.history_from(start).find(|(epoch, slot)| bucket.slot(*epoch, *slot).is_none());
+    Violation::unless(gone.is_none(), "the_log_is_whole", || {
+        format!("{gone:?} is gone and the log starts at {start:?}")
     })
 }
 

@@ -85,6 +85,7 @@ impl World {
             self.judge(before);
             let fresh = self.is_fresh(request);
             let (result, wrote) = self.bucket.apply(request);
+            let result = self.nodes[flight.node].remembers(self.plan.broken, result);
             self.trace.event(self.now, 7, number);
             self.trace.line(self.now, || {
                 let late = if flight.answered { " (late)" } else { "" };

@@ -10,7 +10,9 @@ use kennel_protocol::object::{LogPosition, Manifest};
 
 use super::World;
 use crate::event::{Collection, Event};
+use crate::mutants::DriverFlaw;
 use crate::oracle::LogReader;
+use crate::oracle::objects::{deletes_what_a_manifest_dropped, the_log_is_whole};
 
 impl World {
     /// Publishes a manifest of the newest open epoch whose log starts at a drawn, stored slot.
@@ -51,7 +53,8 @@ impl World {
 
     /// PROTOCOL R24: only a collector that finds no newer claim, after its manifest stood, may delete.
     pub(super) fn collector_looks(&mut self, collection: Collection) {
-        if self.bucket.claim(collection.epoch.next()).is_none() {
+        let hasty = self.plan.broken.breaks(DriverFlaw::DeletesUnvalidated);
+        if self.bucket.claim(collection.epoch.next()).is_none() || hasty {
             let delay = self.draws.faults.scale(Duration::from_millis(5), Duration::from_secs(5));
             self.after(delay, Event::CollectorDeletes { collection });
         }
@@ -61,7 +64,12 @@ impl World {
         self.trace.line(self.now, || format!("collector deletes below {:?}", collection.start));
         for epoch in (1..=collection.start.epoch.0).map(Epoch) {
             let end = if epoch == collection.start.epoch { collection.start.slot } else { Slot(u64::MAX) };
-            self.bucket.apply(&BucketRequest::DeleteSlots { epoch, from: Slot(0), end });
+            let request = BucketRequest::DeleteSlots { epoch, from: Slot(0), end };
+            let verdict = deletes_what_a_manifest_dropped(&self.bucket, &request);
+            self.judge(verdict);
+            self.bucket.apply(&request);
         }
+        let verdict = the_log_is_whole(&self.bucket);
+        self.judge(verdict);
     }
 }

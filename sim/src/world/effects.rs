@@ -11,9 +11,10 @@ use kennel_protocol::wire::{PartitionMarks, ShardMessage};
 
 use super::{World, node_index};
 use crate::event::{Event, NodeSays};
+use crate::mutants::DriverFlaw;
 use crate::node::{Call, Output};
 use crate::oracle::reads::equals_the_source;
-use crate::oracle::{Violation, committed_is_on_a_quorum};
+use crate::oracle::{Violation, committed_is_on_a_quorum, seal_answer_is_durable};
 
 /// The longest that a disk stands still.
 const STALL_MAX: Duration = Duration::from_secs(3);
@@ -23,6 +24,9 @@ impl World {
     pub(super) fn take_effects(&mut self, index: usize, effects: &mut Effects) {
         for (to, copy) in effects.copies.drain(..) {
             self.send(index, node_index(to), ShardMessage::Copy(copy));
+        }
+        if self.plan.broken.breaks(DriverFlaw::SealAnswersLeaveEarly) {
+            self.hurry_seal_answers(index, effects);
         }
         let mut sequence = self.nodes[index].journal.appended();
         for persist in effects.persist.drain(..) {
@@ -40,6 +44,15 @@ impl World {
             self.nodes[index].calls.push_back(call);
         }
         self.sync(index);
+    }
+
+    /// Broken on purpose: answers to seals do not wait for the promise (PROTOCOL R9).
+    fn hurry_seal_answers(&mut self, index: usize, effects: &mut Effects) {
+        let is_answer = |then: &mut Then| matches!(then, Then::Send { message: ShardMessage::SealAnswer(_), .. });
+        let answers: Vec<Then> = effects.then.extract_if(.., is_answer).collect();
+        for then in answers {
+            self.do_then(index, then);
+        }
     }
 
     /// Begins a sync of the journal if there is something to sync and none is under way.
@@ -97,7 +110,8 @@ impl World {
     /// Moves the effects of the next call to the outbox if the disk has what they wait for.
     fn release_call(&mut self, index: usize) -> bool {
         let node = &mut self.nodes[index];
-        if node.calls.front().is_none_or(|call| call.sequence > node.journal.durable()) {
+        let hasty = self.plan.broken.breaks(DriverFlaw::ActsBeforeTheDisk);
+        if node.calls.front().is_none_or(|call| call.sequence > node.journal.durable() && !hasty) {
             return false;
         }
         let Some(call) = node.calls.pop_front() else { return false };
@@ -152,7 +166,9 @@ impl World {
 
     fn free(&mut self, index: usize, epoch: Epoch, below: Lsn) {
         let max = self.plan.journal_bytes_max;
+        let all = self.plan.broken.breaks(DriverFlaw::JournalForgetsAll);
         let node = &mut self.nodes[index];
+        let below = if all { node.journal.end(epoch).max(below) } else { below };
         node.journal.free(epoch, below);
         if !node.room && node.journal.bytes() < max / 2 {
             node.room = true;
@@ -171,6 +187,8 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, to: usize, message: ShardMessage) {
         let verdict = self.one_process_per_epoch(from, &message);
+        self.judge(verdict);
+        let verdict = seal_answer_is_durable(&self.nodes[from].journal, &message);
         self.judge(verdict);
         let [first, second] = self.network.arrivals(&self.plan.weather, from, to, self.now);
         if let Some(at) = second {
@@ -222,8 +240,7 @@ impl World {
                 self.oracle.reads.no_dirty_read(head)?;
             }
         }
-        let claim = self.bucket.claim(epoch).filter(|claim| node_index(claim.node) == process.0);
-        let (Some(claim), Some(last)) = (claim, entries.last()) else { return Ok(()) };
+        let (Some(claim), Some(last)) = (self.bucket.claim(epoch), entries.last()) else { return Ok(()) };
         committed_is_on_a_quorum(claim, epoch, last.lsn, |id| {
             self.nodes.iter().map(|node| &node.journal).find(|journal| journal.id == id)
         })

@@ -55,13 +55,13 @@ impl World {
             return true;
         }
         let newest_open = self.bucket.newest_open().unwrap_or(Epoch(1));
-        let lost = |id: &JournalId| {
+        let lost = |id: &JournalId, epoch: Epoch| {
             let mut nodes = self.nodes.iter().enumerate();
-            !nodes.any(|(index, other)| other.journal.id == *id && index != node)
+            !nodes.any(|(index, other)| index != node && other.journal.speaks_for(*id, epoch))
         };
         self.bucket.claims_from(newest_open).all(|claim| {
             let copies = &claim.copyset.copies;
-            let gone = copies.iter().filter(|(id, _)| lost(id)).count();
+            let gone = copies.iter().filter(|(id, _)| lost(id, claim.epoch)).count();
             gone + usize::from(claim.copyset.quorum) <= copies.len()
         })
     }
@@ -106,7 +106,7 @@ impl World {
     fn lose_disk_for(&mut self, node: usize, length: Duration) {
         if self.may_lose(node) {
             self.crash(node);
-            self.nodes[node].journal = self.format_journal();
+            self.lose_journal(node);
             self.after(length, Event::Start { node });
         }
     }

@@ -118,7 +118,7 @@ impl World {
         let cluster = ClusterId(draws.ids.id());
         let network = Network::new(plan.nodes + plan.workload.shippers, seed);
         let mut world = Self {
-            bucket: Bucket::default(),
+            bucket: Bucket::broken(plan.broken),
             trace,
             oracle: Oracle::default(),
             seed,

@@ -11,6 +11,7 @@ use kennel_protocol::wire::ShardMessage;
 use super::{World, node_id};
 use crate::event::Event;
 use crate::journal::Journal;
+use crate::mutants::DriverFlaw;
 use crate::node::Clock;
 
 impl World {
@@ -18,12 +19,25 @@ impl World {
         Journal::format(JournalId(self.draws.ids.id()))
     }
 
+    /// A node's disk is empty again, and its journal another one (PROTOCOL R5).
+    pub(super) fn lose_journal(&mut self, index: usize) {
+        let mut journal = self.format_journal();
+        if self.plan.broken.breaks(DriverFlaw::AmnesiacKeepsItsId) {
+            journal.id = self.nodes[index].journal.id;
+            journal.amnesia = Some(self.epoch());
+        }
+        self.nodes[index].journal = journal;
+    }
+
     /// A process starts from what its disk holds.
     pub(super) fn start(&mut self, index: usize) {
         if self.nodes[index].is_up() {
             return;
         }
-        let process = ProcessId(self.draws.ids.id());
+        let mut process = ProcessId(self.draws.ids.id());
+        if self.plan.broken.breaks(DriverFlaw::RestartKeepsTheProcess) && self.nodes[index].boot > 0 {
+            process = self.nodes[index].process;
+        }
         let clock = self.clock();
         let seed = self.draws.ids.number();
         let node = &mut self.nodes[index];
@@ -53,7 +67,7 @@ impl World {
         self.nodes[index].forget();
         self.nodes[index].journal.crash(&mut self.draws.journal);
         if self.plan.forgetful {
-            self.nodes[index].journal = self.format_journal();
+            self.lose_journal(index);
         }
         self.abandon_flights(index);
         let gone: Vec<_> =
@@ -161,6 +175,7 @@ impl World {
             min_copies: self.plan.min_copies,
             timing: self.plan.timing,
             sizes: self.plan.sizes,
+            flaws: self.plan.broken.flaws(),
         }
     }
 

@@ -84,7 +84,7 @@ impl World {
     /// Kills a process and empties its disk.
     pub fn lose_disk(&mut self, index: usize) {
         self.crash(index);
-        self.nodes[index].journal = self.format_journal();
+        self.lose_journal(index);
     }
 
     /// Tells a node to stop in good order.

@@ -3,6 +3,7 @@
 use kennel_protocol::ids::Lsn;
 
 use super::{Marks, Owner, Tenure};
+use crate::shard::flaw::Flaw;
 use crate::shard::ground::Ground;
 use crate::shard::holdings::Run;
 use crate::shard::io::Effects;
@@ -23,6 +24,7 @@ impl Owner {
         match self.retiring {
             // R6: resolve all uploads in flight before the next claim.
             Some(Retiring::Copyset) if self.publisher.is_idle() => Tenure::Renews,
+            Some(Retiring::Copyset) if ground.breaks(Flaw::RenewsWhileUploading) => Tenure::Renews,
             Some(Retiring::Handover) if self.publisher.is_idle() && self.stored == end => Tenure::Released,
             _ => Tenure::Continues,
         }
