@@ -114,6 +114,11 @@ pub enum Event {
         /// Whom; everybody if not set.
         node: Option<usize>,
     },
+    /// Another shard's entries are stored: their place in the journal is free.
+    NeighbourFrees {
+        /// Whose journal.
+        node: usize,
+    },
     /// A collector that published a manifest goes on: it looks for a newer claim.
     CollectorLooks {
         /// Which collection.

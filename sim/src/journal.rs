@@ -113,6 +113,20 @@ impl Journal {
         self.bytes = self.held().map(|(_, record)| record.entry.body.len()).sum();
     }
 
+    /// A record does not verify any more: it is lost, and the journal takes another id (PROTOCOL R5).
+    pub fn rot(&mut self, id: JournalId, stream: &mut Stream) {
+        self.id = id;
+        if !self.records.is_empty() {
+            let damaged = stream.index(self.records.len());
+            let key = self.records.keys().nth(damaged).copied();
+            key.and_then(|key| self.records.remove(&key));
+        }
+        if stream.chance(300) {
+            self.promises.pop();
+        }
+        self.bytes = self.held().map(|(_, record)| record.entry.body.len()).sum();
+    }
+
     /// What a process that starts finds: per epoch the unbroken run that ends at the highest number.
     pub fn recover(&self) -> RecoveredShard {
         let mut runs: Vec<(Epoch, Vec<NumberedEntry>)> = Vec::new();

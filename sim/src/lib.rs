@@ -17,6 +17,7 @@ pub mod queue;
 pub mod run;
 pub mod seeds;
 pub mod shipper;
+pub mod shrink;
 pub mod source;
 pub mod stream;
 pub mod trace;

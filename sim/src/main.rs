@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kennel_sim::mutants::{self, Hunt, MUTANTS, Mutant, Verdict};
-use kennel_sim::run::{Life, run_many, run_recorded};
+use kennel_sim::plan::Plan;
+use kennel_sim::run::{Life, record_plan, run_plans};
+use kennel_sim::shrink::shrink;
 
 /// How much of a failed seed's trace is shown.
 const TAIL: usize = 200;
@@ -37,6 +39,21 @@ enum Command {
         /// Shows the whole trace of the first seed instead.
         #[arg(long)]
         trace: bool,
+        /// Draws worlds of the first vintage: without the rare and heavy faults.
+        #[arg(long)]
+        first_vintage: bool,
+    },
+    /// Makes the world of a failing seed small, and tells what is left of it.
+    Shrink {
+        /// The failing seed.
+        #[arg(long)]
+        seed: u64,
+        /// How much of the end of its trace is shown.
+        #[arg(long, default_value_t = 60)]
+        lines: usize,
+        /// Draws a world of the first vintage.
+        #[arg(long)]
+        first_vintage: bool,
     },
     /// Breaks one rule of the protocol after the other and sees whether anybody notices.
     Mutants {
@@ -65,7 +82,11 @@ fn main() -> anyhow::Result<ExitCode> {
     // A machine that panics is reported with its seed; the default report would come without.
     std::panic::set_hook(Box::new(|_| {}));
     match Arguments::parse().command {
-        Command::Run { seeds, seed, threads, trace } => run(seed, seeds, threads, trace),
+        Command::Run { seed, trace: true, first_vintage, .. } => {
+            show(&record_plan(vintage(first_vintage)(seed), seed, usize::MAX))
+        }
+        Command::Run { seeds, seed, threads, first_vintage, .. } => run((seed, seeds), threads, vintage(first_vintage)),
+        Command::Shrink { seed, lines, first_vintage } => shrink_seed(seed, lines, vintage(first_vintage)),
         Command::Mutants { seeds, repeat, threads, only, within, json } => {
             let wanted = |mutant: &&Mutant| {
                 only.as_ref().is_none_or(|part| mutant.name.contains(part.as_str()))
@@ -95,20 +116,18 @@ fn hunt(hunt: &Hunt, json: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs seeds in order, or shows one.
-fn run(seed: u64, seeds: u64, threads: usize, trace: bool) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    if trace {
-        let life = run_recorded(seed, usize::MAX);
-        return show(&mut out, &life);
-    }
+fn vintage(first: bool) -> fn(u64) -> Plan {
+    if first { Plan::draw_first } else { Plan::draw }
+}
+
+/// Runs seeds in order until one breaks a rule.
+fn run((seed, seeds): (u64, u64), threads: usize, plan: fn(u64) -> Plan) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    if let Some(life) = run_many(seed, seeds, threads) {
-        let life = run_recorded(life.seed, TAIL);
-        return show(&mut out, &life);
+    if let Some(life) = run_plans(plan, seed, seeds, threads) {
+        return show(&record_plan(plan(life.seed), life.seed, TAIL));
     }
     let rate = per_second(seeds, started);
-    writeln!(out, "{seeds} seeds, 0 violations, {rate} seeds/s").context("write the result")?;
+    writeln!(std::io::stdout(), "{seeds} seeds, 0 violations, {rate} seeds/s").context("write the result")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -116,8 +135,28 @@ fn per_second(count: u64, since: Instant) -> u128 {
     u128::from(count) * 1000 / since.elapsed().as_millis().max(1)
 }
 
+/// Shows what is left of a failing world, and the end of its story.
+fn shrink_seed(seed: u64, lines: usize, plan: fn(u64) -> Plan) -> anyhow::Result<ExitCode> {
+    let Some(shrunk) = shrink(plan(seed), seed) else {
+        let mut out = std::io::stdout();
+        writeln!(out, "seed {seed} breaks no rule: there is nothing to make smaller").context("write the result")?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let exit = show(&record_plan(shrunk.plan.clone(), seed, lines))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{} worlds were tried; it still breaks {} without", shrunk.tried, shrunk.rule)
+        .context("write what was taken")?;
+    writeln!(out, "  {}", shrunk.taken.join(", ")).context("write what was taken")?;
+    writeln!(out, "what is left of the world:").context("write the plan")?;
+    for line in shrunk.lines() {
+        writeln!(out, "  {line}").context("write the plan")?;
+    }
+    Ok(exit)
+}
+
 /// Shows a life's trace and what it broke.
-fn show(out: &mut impl Write, life: &Life) -> anyhow::Result<ExitCode> {
+fn show(life: &Life) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
     for line in &life.tail {
         writeln!(out, "{line}").context("write the trace")?;
     }

@@ -53,6 +53,10 @@ pub struct Node {
     pub clock: Clock,
     /// The first manifest that the process found: used again only where R22 is broken on purpose.
     pub manifest: Option<Arc<Manifest>>,
+    /// Until when it believes that these are the live nodes.
+    pub deluded: Option<(Instant, Vec<usize>)>,
+    /// Bytes of the journal that belong to other shards.
+    pub neighbours: usize,
 }
 
 /// One call's effects.
@@ -84,6 +88,11 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Makes it jump forward.
+    pub fn leap(&mut self, by: Duration) {
+        self.origin = self.origin + by;
+    }
+
     /// A clock that showed `origin` at `started` and runs `per_mille` thousandths as fast as the world's.
     pub fn new(started: Instant, origin: Instant, per_mille: u32) -> Self {
         Self { started, origin, per_mille }
@@ -122,6 +131,8 @@ impl Node {
             stopping: false,
             clock: Clock::new(Instant::default(), Instant::default(), 1000),
             manifest: None,
+            deluded: None,
+            neighbours: 0,
         }
     }
 
@@ -148,6 +159,11 @@ impl Node {
     /// Whether an event for a boot still has somebody to go to.
     pub fn is_boot(&self, boot: u64) -> bool {
         self.machine.is_some() && self.boot == boot
+    }
+
+    /// Bytes in the journal, of whichever shard.
+    pub fn journal_bytes(&self) -> usize {
+        self.journal.bytes() + self.neighbours
     }
 
     /// The epoch that this node says it owns.

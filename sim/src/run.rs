@@ -27,22 +27,37 @@ pub struct Life {
 
 /// Runs one seed. A machine that panics breaks the rule `never_panics`.
 pub fn run_seed(seed: u64) -> Life {
-    live(seed, Broken::Nothing, Trace::silent(), 0)
+    run_plan(Plan::draw(seed), seed)
 }
 
-/// Runs one seed with something broken on purpose.
+/// Runs one seed in a world of this plan.
+pub fn run_plan(plan: Plan, seed: u64) -> Life {
+    live(plan, seed, Trace::silent(), 0)
+}
+
+/// Runs one seed with something broken on purpose, in a world of the first vintage.
 pub fn run_broken(seed: u64, broken: Broken) -> Life {
-    live(seed, broken, Trace::silent(), 0)
+    run_plan(Plan { broken, ..Plan::draw_first(seed) }, seed)
 }
 
 /// Runs one seed and keeps the last `tail` lines of its trace.
 pub fn run_recorded(seed: u64, tail: usize) -> Life {
-    live(seed, Broken::Nothing, Trace::recording(), tail)
+    record_plan(Plan::draw(seed), seed, tail)
+}
+
+/// Runs one seed in a world of this plan and keeps the last `tail` lines of its trace.
+pub fn record_plan(plan: Plan, seed: u64, tail: usize) -> Life {
+    live(plan, seed, Trace::recording(), tail)
 }
 
 /// Runs seeds `from..from + count` on `threads` threads. Answers the lowest seed that failed, if one did: all seeds below
 /// it ran well.
 pub fn run_many(from: u64, count: u64, threads: usize) -> Option<Life> {
+    run_plans(Plan::draw, from, count, threads)
+}
+
+/// The same in worlds that `plan` draws.
+pub fn run_plans(plan: fn(u64) -> Plan, from: u64, count: u64, threads: usize) -> Option<Life> {
     let next = AtomicU64::new(from);
     let failed = AtomicBool::new(false);
     let worst: Mutex<Option<Life>> = Mutex::new(None);
@@ -54,7 +69,7 @@ pub fn run_many(from: u64, count: u64, threads: usize) -> Option<Life> {
                     if seed >= from + count {
                         return;
                     }
-                    let life = run_seed(seed);
+                    let life = run_plan(plan(seed), seed);
                     if life.violation.is_some() {
                         failed.store(true, Ordering::Relaxed);
                         let mut worst = worst.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,8 +84,8 @@ pub fn run_many(from: u64, count: u64, threads: usize) -> Option<Life> {
     worst.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn live(seed: u64, broken: Broken, trace: Trace, tail: usize) -> Life {
-    let mut world = World::new(Plan { broken, ..Plan::draw(seed) }, seed, trace);
+fn live(plan: Plan, seed: u64, trace: Trace, tail: usize) -> Life {
+    let mut world = World::new(plan, seed, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.live()));
     let panicked = ended.err().map(|cause| Violation::new("never_panics", words_of(cause.as_ref())));
     Life {

@@ -1,10 +1,14 @@
 //! Every seed that ever broke a rule, and why. They run with every test.
 
+use crate::plan::Plan;
+
 /// A seed that once failed.
 #[derive(Debug, Clone, Copy)]
 pub struct Regression {
     /// The seed.
     pub seed: u64,
+    /// How its world is drawn.
+    pub plan: fn(u64) -> Plan,
     /// What was wrong.
     pub why: &'static str,
 }
@@ -19,9 +23,21 @@ pub const REGRESSIONS: &[Regression] = &[
     once(1799, "the world took a late put into a collected slot for an opening"),
     once(25_867, "the world took a dead claimant's late claim for unrest"),
     once(146_260, "the world let a stopped process live on, and owners handed over to it for ever"),
+    once(509_336, "the world stopped all nodes at once that keep their journals in memory, and could not restart one"),
     once(8244, "the world forbade a claimant to seal where it had once tried to open"),
+    deep(
+        9219,
+        "R10: a tail that took longer to adopt than a claimant waits was gathered for ever, by one after the other",
+    ),
+    deep(41_948, "R27: whoever was quick took what its owner handed to another, who was handed it again, for ever"),
 ];
 
+/// A seed of a world with everything in it.
+const fn deep(seed: u64, why: &'static str) -> Regression {
+    Regression { seed, plan: Plan::draw, why }
+}
+
+/// A seed of the first vintage.
 const fn once(seed: u64, why: &'static str) -> Regression {
-    Regression { seed, why }
+    Regression { seed, plan: Plan::draw_first, why }
 }

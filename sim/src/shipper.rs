@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use kennel_core::shard::SessionId;
 use kennel_core::time::Instant;
+use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::ids::{Epoch, Offset, ShardId};
 use kennel_protocol::wire::{
     PartitionMarks, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal,
@@ -28,6 +29,21 @@ struct Cursor {
     stored: Offset,
     /// What the owner said last that it takes next: the window begins there or at what is committed.
     ring_next: Offset,
+    /// The message that the ring ends with, as the owner said.
+    ring_last: Option<MessageIdentity>,
+    /// Ring and source hold different messages: nothing moves any more (PROTOCOL R15).
+    diverged: bool,
+}
+
+impl Cursor {
+    const START: Self = Self {
+        next: Offset(0),
+        committed: Offset(0),
+        stored: Offset(0),
+        ring_next: Offset(0),
+        ring_last: None,
+        diverged: false,
+    };
 }
 
 /// One shipper.
@@ -43,23 +59,24 @@ pub struct Shipper {
     correlation: u64,
     /// Sees the source late.
     lagging: bool,
+    /// Its process is stopped until then.
+    pub asleep_until: Instant,
     stream: Stream,
 }
 
 impl Shipper {
     /// A shipper that knows nothing.
     pub fn new(partitions: usize, lagging: bool, stream: Stream) -> Self {
-        let zero = Offset(0);
-        let cursor = Cursor { next: zero, committed: zero, stored: zero, ring_next: zero };
         Self {
             session: None,
             epoch: Epoch(0),
-            cursors: vec![cursor; partitions],
+            cursors: vec![Cursor::START; partitions],
             asked: None,
             heard: Instant::default(),
             moved: Instant::default(),
             correlation: 0,
             lagging,
+            asleep_until: Instant::default(),
             stream,
         }
     }
@@ -70,7 +87,7 @@ impl Shipper {
         self.correlation += 1;
         self.asked = Some(self.correlation);
         (self.heard, self.moved) = (now, now);
-        let partitions = sources.iter().map(|source| source.key).collect();
+        let partitions = sources.iter().filter(|source| !source.deleted).map(|source| source.key).collect();
         let request = PositionsRequest { shard: ShardId(0), partitions };
         ShipperSays::Positions { correlation: self.correlation, request }
     }
@@ -86,6 +103,9 @@ impl Shipper {
         }
         if now.since(self.moved) > SILENCE {
             self.rewind(now);
+        }
+        for (cursor, source) in self.cursors.iter_mut().zip(sources) {
+            cursor.diverged |= source.lost_any() && !ring_equals_source(cursor.ring_last, source);
         }
         let chunks = self.cut(workload, sources);
         if chunks.is_empty() {
@@ -112,7 +132,23 @@ impl Shipper {
     /// Whether everything that the source has is in the bucket, as far as this shipper was told.
     pub fn is_done(&self, sources: &[Partition]) -> bool {
         let mut pairs = self.cursors.iter().zip(sources);
-        pairs.all(|(cursor, source)| cursor.stored >= self.visible_end(source))
+        pairs.all(|(cursor, source)| cursor.diverged || source.deleted || cursor.stored >= self.visible_end(source))
+    }
+
+    /// Whether it found that the ring holds another history than a source.
+    pub fn has_diverged(&self, partition: usize) -> bool {
+        self.cursors[partition].diverged
+    }
+
+    /// Its process starts again and knows nothing; the ring is the cursor.
+    pub fn restart(&mut self, partitions: usize) {
+        self.session = None;
+        self.epoch = Epoch(0);
+        let diverged: Vec<bool> = self.cursors.iter().map(|cursor| cursor.diverged).collect();
+        self.cursors = vec![Cursor::START; partitions];
+        for (cursor, diverged) in self.cursors.iter_mut().zip(diverged) {
+            cursor.diverged = diverged;
+        }
     }
 
     /// The connection is gone.
@@ -134,8 +170,7 @@ impl Shipper {
         self.epoch = positions.epoch;
         (self.heard, self.moved) = (now, now);
         for marks in &positions.marks {
-            ring_equals_source(marks, sources)?;
-            self.mark(now, marks, sources);
+            self.mark(now, marks, sources)?;
             if let Some(index) = place(marks, sources) {
                 self.cursors[index].next = marks.next;
                 self.cursors[index].ring_next = marks.next;
@@ -156,8 +191,7 @@ impl Shipper {
         let newer = ack.epoch > self.epoch;
         self.epoch = ack.epoch;
         for marks in &ack.marks {
-            ring_equals_source(marks, sources)?;
-            self.mark(now, marks, sources);
+            self.mark(now, marks, sources)?;
             if let Some(index) = place(marks, sources).filter(|_| newer) {
                 self.cursors[index].next = marks.next;
             }
@@ -169,6 +203,10 @@ impl Shipper {
                     self.cursors[index].next = *offset;
                     self.cursors[index].ring_next = *offset;
                 }
+                ShipProblem::Diverged { ring, .. } if sources[index].identity(ring.offset) != Some(*ring) => {
+                    self.cursors[index].diverged = true;
+                    no_false_divergence(&sources[index], *ring)?;
+                }
                 ShipProblem::Diverged { .. } | ShipProblem::Corrupt => {
                     let what = format!("{partition}: {problem:?}, and the source is one history");
                     return Err(Violation::new("no_false_divergence", what));
@@ -178,9 +216,14 @@ impl Shipper {
         Ok(())
     }
 
-    fn mark(&mut self, now: Instant, marks: &PartitionMarks, sources: &[Partition]) {
-        let Some(index) = place(marks, sources) else { return };
+    fn mark(&mut self, now: Instant, marks: &PartitionMarks, sources: &[Partition]) -> Result<(), Violation> {
+        let Some(index) = place(marks, sources) else { return Ok(()) };
         let cursor = &mut self.cursors[index];
+        if let Some(last) = marks.last.filter(|_| !ring_equals_source(marks.last, &sources[index])) {
+            cursor.diverged = true;
+            no_false_divergence(&sources[index], last)?;
+        }
+        cursor.ring_last = marks.last;
         if marks.committed > cursor.committed || marks.stored > cursor.stored {
             self.moved = now;
         }
@@ -188,6 +231,7 @@ impl Shipper {
         cursor.stored = cursor.stored.max(marks.stored);
         cursor.ring_next = marks.next;
         cursor.next = cursor.next.max(marks.committed);
+        Ok(())
     }
 
     /// Ships again what is not acknowledged, and what is not known to be stored if all of it is.
@@ -204,6 +248,9 @@ impl Shipper {
         for (index, source) in sources.iter().enumerate() {
             let end = self.visible_end(source);
             let cursor = &mut self.cursors[index];
+            if cursor.diverged || source.deleted {
+                continue;
+            }
             let window = cursor.committed.max(cursor.ring_next).plus(workload.window);
             while cursor.next < end && cursor.next < window && chunks.len() < 16 {
                 let chunk = cut_one(&mut self.stream, workload, source, cursor.next, end);
@@ -237,11 +284,17 @@ fn cut_one(stream: &mut Stream, workload: &Workload, source: &Partition, from: O
     source.chunk(from, to.min(end))
 }
 
-/// PROTOCOL R15: the message that the ring ends with is the source's.
-fn ring_equals_source(marks: &PartitionMarks, sources: &[Partition]) -> Result<(), Violation> {
-    let Some(last) = marks.last else { return Ok(()) };
-    let source = place(marks, sources).and_then(|index| sources[index].identity(last.offset));
-    Violation::unless(source == Some(last), "ring_equals_source", || format!("{marks:?} and the source has {source:?}"))
+/// Whether the message that the ring ends with is the source's. A source that ends below is only behind (PROTOCOL R15).
+fn ring_equals_source(ring: Option<MessageIdentity>, source: &Partition) -> bool {
+    let behind = |last: MessageIdentity| source.lost_any() && last.offset >= source.end();
+    ring.is_none_or(|last| behind(last) || source.identity(last.offset) == Some(last))
+}
+
+/// PROTOCOL R15: nothing has diverged from a source that never lost anything.
+fn no_false_divergence(source: &Partition, ring: MessageIdentity) -> Result<(), Violation> {
+    Violation::unless(source.lost_any(), "no_false_divergence", || {
+        format!("{}: the ring has {ring:?}, and the source is one history", source.key)
+    })
 }
 
 fn place(marks: &PartitionMarks, sources: &[Partition]) -> Option<usize> {

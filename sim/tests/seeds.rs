@@ -1,6 +1,6 @@
 //! Fixed seeds, regressions, and the promise that a seed is enough to repeat a run.
 
-use kennel_sim::run::{run_many, run_recorded, run_seed};
+use kennel_sim::run::{run_many, run_plan, run_recorded, run_seed};
 use kennel_sim::seeds::REGRESSIONS;
 
 /// How many seeds every test run lives through.
@@ -16,7 +16,7 @@ fn fixed_seeds_break_no_rule() {
 #[test]
 fn seeds_that_once_failed_stay_well() {
     for regression in REGRESSIONS {
-        let life = run_seed(regression.seed);
+        let life = run_plan((regression.plan)(regression.seed), regression.seed);
         assert!(life.violation.is_none(), "seed {} ({}): {:?}", regression.seed, regression.why, life.violation);
     }
 }

@@ -150,8 +150,7 @@ impl Claimant {
             },
             Phase::Walking(walk) => {
                 let walked = walk.on_bucket(ground, id, result, effects);
-                // A long log takes long; only a standstill counts against it.
-                self.deadline = ground.now + ground.config.timing.open_timeout;
+                self.went_on(ground);
                 self.walked(ground, walked, effects)
             }
             Phase::PastClaim(awaited) if *awaited == id => match result {
@@ -179,6 +178,12 @@ impl Claimant {
             },
             _ => Step::Continues,
         }
+    }
+
+    /// A long log and a long tail take long; only a standstill counts against the claimant. The next one would have to
+    /// begin all over again.
+    fn went_on(&mut self, ground: &Ground) {
+        self.deadline = ground.now + ground.config.timing.open_timeout;
     }
 
     fn created(&mut self, ground: &mut Ground, result: &BucketResult, effects: &mut Effects) -> Step {
@@ -415,7 +420,11 @@ impl Claimant {
         effects: &mut Effects,
     ) -> Step {
         let Phase::Gathering(gather) = &mut self.phase else { return Step::Continues };
+        let before = gather.entries().len();
         let gathered = gather.on_pulled(ground, from, pulled, effects);
+        if gather.entries().len() > before {
+            self.went_on(ground);
+        }
         self.gathered(ground, gathered, effects)
     }
 
@@ -431,7 +440,11 @@ impl Claimant {
         }
         let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
         if let Some(replication) = self.replication.as_mut().filter(|_| ack.stamp.epoch == self.claim.epoch) {
+            let before = replication.durable_entries();
             replication.acked(ground, from, &ack, end);
+            if replication.durable_entries() > before {
+                self.went_on(ground);
+            }
         }
         self.pump(ground, false, effects);
         self.open_if_adopted(ground, effects)

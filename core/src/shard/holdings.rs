@@ -231,6 +231,11 @@ impl Holdings {
         }
     }
 
+    /// How many lists of records are not durable yet.
+    pub(crate) fn unsynced(&self) -> usize {
+        self.submitted.len()
+    }
+
     /// Bytes of bodies held over all epochs; adopted bodies are shared and count in each.
     pub(crate) fn bytes(&self) -> u64 {
         self.runs.values().map(Run::bytes).sum()

@@ -59,7 +59,8 @@ impl Idle {
         let timing = ground.config.timing;
         let heard = ground.heard.filter(|heard| heard.epoch >= ground.newest_epoch());
         let silent_from = match heard {
-            Some(heard) if heard.released => self.since,
+            // The candidates' order counts from the word itself: all at once, any of them would get what one was to have.
+            Some(heard) if heard.released => heard.at.max(self.since),
             Some(heard) => heard.at.max(self.since) + timing.owner_timeout,
             None if ground.newest.is_none() => self.since,
             None => self.since + timing.owner_timeout,

@@ -29,6 +29,7 @@ mod publish;
 mod replication;
 mod table;
 mod walk;
+mod weight;
 
 pub use config::{ShardConfig, Sizes, Timing};
 pub use flaw::{Flaw, Flaws};
@@ -37,6 +38,7 @@ pub use io::{
     BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Note, Persist, PersistId, Placement,
     RecoveredShard, RoleChange, SessionId, ShardStatus, SlotBody, Then,
 };
+pub use weight::Weight;
 
 use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
 use kennel_protocol::object::PartitionState;

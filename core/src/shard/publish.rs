@@ -180,6 +180,11 @@ impl Publisher {
         self.uploads.is_empty()
     }
 
+    /// How many uploads are not resolved, or wait for one below that is not.
+    pub(crate) fn uploads(&self) -> usize {
+        self.uploads.len()
+    }
+
     /// End of what is in objects, flying or stored.
     pub(crate) fn captured(&self) -> Lsn {
         self.captured

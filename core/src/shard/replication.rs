@@ -89,6 +89,11 @@ impl Replication {
         ends.get(self.quorum - 1).copied().unwrap_or_default()
     }
 
+    /// How many entries followers hold durably, all of them together: rises while anything moves.
+    pub(crate) fn durable_entries(&self) -> u64 {
+        self.followers.iter().map(|follower| follower.durable.0).sum()
+    }
+
     /// Whether a quorum of the copy set, the own journal included, has taken copies of this epoch.
     pub(crate) fn quorum_follows(&self) -> bool {
         let following = self.followers.iter().filter(|follower| follower.heard_at.is_some()).count();

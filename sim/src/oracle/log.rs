@@ -48,6 +48,13 @@ impl LogReader {
         Ok(())
     }
 
+    /// Where a partition ends in what stands in the bucket now, up to and including an epoch's log.
+    pub fn stored_end(mut self, bucket: &Bucket, epoch: Epoch, partition: PartitionKey) -> Offset {
+        // What breaks a rule of the log is found where the log is read for its own sake.
+        let read = self.read_below(bucket, epoch).and_then(|()| self.read_epoch(bucket));
+        if read.is_ok() { self.end(partition) } else { Offset(0) }
+    }
+
     /// Reads one slot; answers whether the log went on there.
     fn read_slot(&mut self, bucket: &Bucket) -> Result<bool, Violation> {
         let Some(body) = bucket.first_in(self.epoch, self.slot) else { return Ok(false) };

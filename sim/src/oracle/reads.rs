@@ -25,6 +25,10 @@ pub struct Reads {
     ends: BTreeMap<PartitionKey, Offset>,
     /// Where each process's readers stand: epoch and next entry.
     positions: BTreeMap<(usize, u64), (Epoch, Lsn)>,
+    /// Where they stand in each partition.
+    followed: BTreeMap<(usize, u64, PartitionKey), (Epoch, Offset)>,
+    /// What was readable of partitions that have had more than one history.
+    told: Vec<EntryHead>,
 }
 
 impl Reads {
@@ -53,6 +57,36 @@ impl Reads {
             position.1 = numbered.lsn.next();
         }
         Ok(())
+    }
+
+    /// DESIGN 2.2: whoever follows a partition on one node through one epoch meets no step back, and no gap but over what
+    /// is stored: there the bucket goes on. `stored` is asked for only if there is a gap.
+    pub fn followed_without_a_gap(
+        &mut self,
+        (node, boot): (usize, u64),
+        epoch: Epoch,
+        head: &EntryHead,
+        stored: impl FnOnce() -> Offset,
+    ) -> Result<(), Violation> {
+        if !matches!(head.kind, EntryKind::Chunk | EntryKind::Hole(_)) {
+            return Ok(());
+        }
+        let before = self.followed.insert((node, boot, head.partition), (epoch, head.end));
+        let expected = before.filter(|(last, _)| *last == epoch).map_or(head.base, |(_, end)| end);
+        let goes_on = head.base == expected || (head.base > expected && head.base <= stored());
+        Violation::unless(goes_on, "followed_without_a_gap", || {
+            format!("readers on node {node} in epoch {epoch} stand at {expected} and get {head:?}")
+        })
+    }
+
+    /// Keeps what readers saw of a source that loses messages, for [`one_history`].
+    pub fn remember(&mut self, head: &EntryHead) {
+        self.told.push(head.clone());
+    }
+
+    /// What readers saw of such sources.
+    pub fn told(&self) -> &[EntryHead] {
+        &self.told
     }
 
     /// PROTOCOL R12: one place in an epoch's order holds one entry, whoever shows it.
@@ -118,19 +152,27 @@ pub fn equals_the_source(head: &EntryHead, source: Option<&Partition>) -> Result
         EntryKind::Hole(_) if head.end > source.start => return wrong("the source still has what is declared missing"),
         EntryKind::Hole(_) | EntryKind::Trim | EntryKind::Cut => return Ok(()),
     }
-    if head.base >= head.end || head.base < source.origin || head.end > source.end() {
+    if head.base >= head.end || head.base < source.origin {
         return wrong("the source never had these offsets");
     }
-    if head.first != source.identity(head.base) || head.last != source.identity(Offset(head.end.0 - 1)) {
-        return wrong("the messages are others");
-    }
-    if Some(head.sum) != source.sum(head.base, head.end) {
-        return wrong("the sum is wrong");
+    if source.histories_of(head) == 0 {
+        return wrong("the messages or their sum are others than the source ever had");
     }
     if head.body_checksum != body_checksum(head.partition, head.base, head.end) {
         return wrong("the body is another");
     }
     Ok(())
+}
+
+/// PROTOCOL R15: whatever a source lost and gave out again, what the ring holds of it is of one history. Answers which
+/// ones it can be.
+pub fn one_history<'a>(source: &Partition, heads: impl Iterator<Item = &'a EntryHead>) -> Result<u64, Violation> {
+    let mut histories = u64::MAX;
+    for head in heads.filter(|head| head.partition == source.key && head.kind == EntryKind::Chunk) {
+        histories &= source.histories_of(head);
+        Violation::unless(histories != 0, "one_history", || format!("of no history that the others are of: {head:?}"))?;
+    }
+    Ok(histories)
 }
 
 fn fingerprint(head: &EntryHead) -> u64 {

@@ -3,6 +3,7 @@
 
 mod claiming;
 mod collecting;
+mod failures;
 mod logging;
 mod shipping;
 

@@ -15,6 +15,9 @@ use crate::oracle::objects::{
 /// How long a stuck request may take to land.
 const STUCK_MAX: Duration = Duration::from_secs(20);
 
+/// How much longer than usual a sluggish bucket takes at most.
+const SLUGGISH_TIMES: u32 = 60;
+
 /// A request under way.
 #[derive(Debug)]
 pub struct Flight {
@@ -31,6 +34,13 @@ pub struct Flight {
     answered: bool,
     /// It does not take effect (any more).
     void: bool,
+}
+
+impl Flight {
+    /// Whether somebody waits for the answer.
+    pub fn is_awaited(&self) -> bool {
+        !self.answered
+    }
 }
 
 /// What becomes of a request.
@@ -58,7 +68,8 @@ impl World {
         let verdict = self.watch_request(process, &request);
         self.judge(verdict);
         let scripted = self.put_script.and_then(|script| script(node, &request));
-        let fate = scripted.unwrap_or_else(|| self.draw_fate(node, &request));
+        let spell = scripted.is_none().then(|| self.under_a_spell(&request)).flatten();
+        let fate = scripted.or(spell).unwrap_or_else(|| self.draw_fate(node, &request));
         let boot = self.nodes[node].boot;
         let (result, answered, void) = (None, false, false);
         let mut flight = Flight { node, boot, process, id, request, result, told: None, answered, void };
@@ -85,6 +96,7 @@ impl World {
             self.judge(before);
             let fresh = self.is_fresh(request);
             let (result, wrote) = self.bucket.apply(request);
+            let result = self.perhaps_stale(request, result);
             let result = self.nodes[flight.node].remembers(self.plan.broken, result);
             self.trace.event(self.now, 7, number);
             self.trace.line(self.now, || {
@@ -151,7 +163,8 @@ impl World {
     }
 
     fn bucket_delay(&mut self) -> Duration {
-        self.draws.bucket.duration(Duration::from_millis(1), self.plan.weather.bucket_max / 2)
+        let usual = self.draws.bucket.duration(Duration::from_millis(1), self.plan.weather.bucket_max / 2);
+        if self.now < self.spells.sluggish { self.draws.depths.scale(usual, usual * SLUGGISH_TIMES) } else { usual }
     }
 
     fn draw_fate(&mut self, node: usize, request: &BucketRequest) -> PutFate {
@@ -231,7 +244,7 @@ fn told(request: &BucketRequest, fate: PutFate) -> Option<BucketResult> {
     Some(BucketResult::Created(outcome))
 }
 
-fn is_create(request: &BucketRequest) -> bool {
+pub(super) fn is_create(request: &BucketRequest) -> bool {
     !matches!(
         request,
         BucketRequest::FindClaim { .. }

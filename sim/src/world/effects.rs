@@ -15,6 +15,7 @@ use crate::mutants::DriverFlaw;
 use crate::node::{Call, Output};
 use crate::oracle::reads::equals_the_source;
 use crate::oracle::{Violation, committed_is_on_a_quorum, seal_answer_is_durable};
+use crate::plan::FaultKind;
 
 /// The longest that a disk stands still.
 const STALL_MAX: Duration = Duration::from_secs(3);
@@ -77,6 +78,9 @@ impl World {
             return;
         }
         self.trace.event(self.now, 5, sequence);
+        if self.sync_fails(index) {
+            return;
+        }
         self.nodes[index].syncing = None;
         self.nodes[index].journal.synced(sequence);
         if self.draws.journal.chance(250) {
@@ -170,7 +174,7 @@ impl World {
         let node = &mut self.nodes[index];
         let below = if all { node.journal.end(epoch).max(below) } else { below };
         node.journal.free(epoch, below);
-        if !node.room && node.journal.bytes() < max / 2 {
+        if !node.room && node.journal_bytes() < max / 2 {
             node.room = true;
             self.feed(index, Input::JournalRoom(true));
         }
@@ -179,7 +183,7 @@ impl World {
     pub(super) fn watch_room(&mut self, index: usize) {
         let max = self.plan.journal_bytes_max;
         let node = &mut self.nodes[index];
-        if node.room && node.is_up() && node.journal.bytes() > max {
+        if node.room && node.is_up() && node.journal_bytes() > max {
             node.room = false;
             self.feed(index, Input::JournalRoom(false));
         }
@@ -235,7 +239,13 @@ impl World {
             let head = &numbered.entry.head;
             self.oracle.reads.one_entry_per_place(epoch, numbered)?;
             equals_the_source(head, self.sources.iter().find(|source| source.key == head.partition))?;
+            let (log, bucket) = (&self.oracle.log, &self.bucket);
+            let stored = || log.clone().stored_end(bucket, epoch, head.partition);
+            self.oracle.reads.followed_without_a_gap(process, epoch, head, stored)?;
             self.oracle.reads.readable(head);
+            if self.plan.weather.faults.contains(&FaultKind::Rollback) {
+                self.oracle.reads.remember(head);
+            }
             if !self.plan.loss_allowed {
                 self.oracle.reads.no_dirty_read(head)?;
             }

@@ -8,6 +8,7 @@ use kennel_protocol::ids::{Epoch, JournalId};
 
 use super::World;
 use crate::event::Event;
+use crate::node::Node;
 use crate::plan::FaultKind;
 
 const BRIEF: Duration = Duration::from_millis(20);
@@ -41,6 +42,7 @@ impl World {
             FaultKind::Stop => self.stop(node, length),
             FaultKind::Flap => self.flap(node),
             FaultKind::Collect => self.collect(),
+            _ => self.deep_fault(kind, node, length),
         }
     }
 
@@ -55,9 +57,11 @@ impl World {
             return true;
         }
         let newest_open = self.bucket.newest_open().unwrap_or(Epoch(1));
+        // A process that was told to stop ends soon, and what is in memory alone ends with it.
+        let keeps = |index: usize, other: &Node| index != node && !(self.plan.forgetful && other.stopping);
         let lost = |id: &JournalId, epoch: Epoch| {
             let mut nodes = self.nodes.iter().enumerate();
-            !nodes.any(|(index, other)| index != node && other.journal.speaks_for(*id, epoch))
+            !nodes.any(|(index, other)| keeps(index, other) && other.journal.speaks_for(*id, epoch))
         };
         self.bucket.claims_from(newest_open).all(|claim| {
             let copies = &claim.copyset.copies;
@@ -151,7 +155,9 @@ impl World {
     }
 
     fn stop(&mut self, node: usize, length: Duration) {
-        if !self.nodes[node].runs() || !self.may_crash(node) {
+        // What is in memory alone ends with its process: people stop such nodes one after the other.
+        let alone = !self.plan.forgetful || self.nodes.iter().all(|node| !node.stopping);
+        if !self.nodes[node].runs() || !alone || !self.may_crash(node) {
             return;
         }
         self.nodes[node].stopping = true;
@@ -179,8 +185,10 @@ impl World {
         self.bucket_down.fill(false);
         let weather = crate::plan::Weather { clocks: self.plan.weather.clocks, ..crate::plan::Weather::calm() };
         self.plan.weather = weather;
+        self.end_spells();
+        let sleeper = self.sleeper();
         for node in 0..self.nodes.len() {
-            if let Some(pause) = self.nodes[node].paused {
+            if let Some(pause) = self.nodes[node].paused.filter(|_| sleeper != Some(node)) {
                 self.resume(node, pause);
             }
             self.start(node);
@@ -204,7 +212,7 @@ impl World {
     /// How many nodes say that they own the shard.
     pub(super) fn owners(&self) -> impl Iterator<Item = Epoch> + '_ {
         self.nodes.iter().filter_map(|node| match node.role {
-            RoleChange::Owner { .. } => node.owns(),
+            RoleChange::Owner { .. } if node.runs() => node.owns(),
             _ => None,
         })
     }

@@ -19,7 +19,11 @@ impl World {
         if !self.nodes[index].runs() {
             return;
         }
-        let members: Vec<usize> = (0..self.nodes.len()).filter(|other| self.seems_alive(index, *other)).collect();
+        let believed = self.nodes[index].deluded.clone().filter(|(until, _)| self.now < *until);
+        let members = match believed {
+            Some((_, members)) => members,
+            None => (0..self.nodes.len()).filter(|other| self.seems_alive(index, *other)).collect(),
+        };
         let view = self.placement_of(&members);
         let node = &mut self.nodes[index];
         if view != *node.seen {

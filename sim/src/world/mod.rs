@@ -5,6 +5,7 @@
 
 mod bucket_io;
 mod collector;
+mod depths;
 mod effects;
 mod faults;
 mod gossip;
@@ -32,6 +33,8 @@ use crate::source::Partition;
 use crate::stream::Stream;
 use crate::trace::Trace;
 
+use depths::Spells;
+
 pub use bucket_io::{Flight, PutFate};
 
 /// More events than this lie ahead only if something multiplies.
@@ -51,6 +54,7 @@ struct Draws {
     source: Stream,
     timers: Stream,
     shippers: Stream,
+    depths: Stream,
 }
 
 /// A connection between a shipper and a process.
@@ -89,11 +93,13 @@ pub struct World {
     /// What a scenario decides about bucket requests before chance does.
     put_script: Option<fn(usize, &BucketRequest) -> Option<PutFate>>,
     bucket_down: Vec<bool>,
+    spells: Spells,
     pauses: u64,
     storms: u64,
     stormy: bool,
     appends: bool,
     forced: bool,
+    claims_at_heal: u64,
     effects: Effects,
     /// Whose effects are being done: what they cause joins the end of the same line.
     draining: Option<usize>,
@@ -114,6 +120,7 @@ impl World {
             source: stream(7),
             timers: stream(8),
             shippers: stream(9),
+            depths: stream(10),
         };
         let cluster = ClusterId(draws.ids.id());
         let network = Network::new(plan.nodes + plan.workload.shippers, seed);
@@ -137,11 +144,13 @@ impl World {
             flights_made: 0,
             put_script: None,
             bucket_down: vec![false; plan.nodes],
+            spells: Spells::default(),
             pauses: 0,
             storms: 0,
             stormy: true,
             appends: true,
             forced: false,
+            claims_at_heal: 0,
             effects: Effects::new(),
             draining: None,
             violation: None,
@@ -201,6 +210,7 @@ impl World {
             Event::Kill { node, boot } => self.kill(node, boot),
             Event::Mend { links, storm } => self.mend(&links, storm),
             Event::BucketBack { node } => self.bucket_back(node),
+            Event::NeighbourFrees { node } => self.neighbour_frees(node),
             Event::CollectorLooks { collection } => self.collector_looks(collection),
             Event::CollectorDeletes { collection } => self.collector_deletes(collection),
         }

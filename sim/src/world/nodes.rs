@@ -14,6 +14,9 @@ use crate::journal::Journal;
 use crate::mutants::DriverFlaw;
 use crate::node::Clock;
 
+/// What passes for a process that sleeps long.
+const LONG_SLEEP: Duration = Duration::from_hours(1);
+
 impl World {
     pub(super) fn format_journal(&mut self) -> Journal {
         Journal::format(JournalId(self.draws.ids.id()))
@@ -99,6 +102,9 @@ impl World {
         self.trace.event(self.now, 3, index as u64);
         self.trace.line(self.now, || format!("n{} wakes up", index + 1));
         self.nodes[index].paused = None;
+        if self.plan.depths.long_sleeps {
+            self.nodes[index].clock.leap(LONG_SLEEP);
+        }
         let waiting = core::mem::take(&mut self.nodes[index].waiting);
         for event in waiting {
             self.queue.push(self.now, event);

@@ -143,6 +143,28 @@ impl World {
         }
     }
 
+    /// A source loses its newest messages and gives their offsets to others.
+    pub fn roll_back_source(&mut self, index: usize, count: u64) {
+        self.lose_tail(index, count);
+    }
+
+    /// A source's topic is deleted and created again.
+    pub fn recreate_source(&mut self, index: usize) {
+        let index = self.living(index);
+        self.recreate(index);
+    }
+
+    /// Whether a shipper said that the ring holds another history than a source.
+    pub fn has_diverged(&self, index: usize) -> bool {
+        self.shippers.iter().any(|shipper| shipper.has_diverged(index))
+    }
+
+    /// How many partitions of a source's name the log holds.
+    pub fn partitions_of(&self, index: usize) -> usize {
+        let name = self.sources[index].key.partition;
+        self.oracle.log.partitions().filter(|state| state.partition.partition == name).count()
+    }
+
     /// Heals, waits for rest, compares with the truth.
     ///
     /// # Panics

@@ -2,11 +2,14 @@
 
 use core::time::Duration;
 
+use kennel_core::shard::Shard;
+use kennel_protocol::entry::{EntryHead, EntryKind, IntegritySum};
 use kennel_protocol::ids::{Epoch, Lsn};
 
 use super::World;
-use crate::oracle::reads::equals_the_source;
+use crate::oracle::reads::{equals_the_source, one_history};
 use crate::oracle::{LogReader, Violation};
+use crate::source::Partition;
 
 /// How long a healed world may take to come to rest.
 const REST_MAX: Duration = Duration::from_secs(90);
@@ -14,6 +17,10 @@ const REST_MAX: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a world at rest is watched: copies learn what is stored and forget.
 const AFTERGLOW: Duration = Duration::from_secs(4);
+/// Epochs that a machine at rest may remember.
+const RUNS_AT_REST_MAX: usize = 3;
+/// Claims that a healed world may need.
+const CLAIMS_TO_REST_MAX: u64 = 30;
 /// What a journal may hold of a shard whose entries are all stored.
 const ENTRIES_AT_REST_MAX: usize = 8;
 
@@ -25,11 +32,21 @@ impl World {
         self.reckon();
     }
 
-    /// Heals everything and waits until all of the source is stored and one node owns the shard.
+    /// Heals everything and waits until all of the source is stored and one node owns the shard. Who slept through it
+    /// wakes up then.
     pub fn come_to_rest(&mut self) {
         self.heal();
+        self.claims_at_heal = self.bucket.newest_claim().map_or(0, |claim| claim.epoch.0);
         self.run_until_time(self.now + Duration::from_millis(300));
         self.appends = false;
+        self.wait_for_rest();
+        if self.wake_sleepers() {
+            self.run_until_time(self.now + Duration::from_millis(300));
+            self.wait_for_rest();
+        }
+    }
+
+    fn wait_for_rest(&mut self) {
         let deadline = self.now + REST_MAX;
         let mut looks = 0_u64;
         while self.violation.is_none() && !self.is_at_rest() {
@@ -51,6 +68,7 @@ impl World {
 
     /// Compares the log in the bucket with the source.
     pub fn reckon(&mut self) {
+        self.claims_settle();
         if self.violation.is_none() {
             let verdict = self.log_equals_source();
             self.judge(verdict);
@@ -66,7 +84,13 @@ impl World {
         let done = self.shippers.iter().all(|shipper| shipper.is_done(&self.sources));
         let newest = self.bucket.newest_open();
         let mut owners = self.owners();
-        done && newest.is_some() && owners.next() == newest && owners.next().is_none()
+        done && newest.is_some() && owners.next() == newest && owners.next().is_none() && self.all_is_stored()
+    }
+
+    /// Whether owners have nothing left to publish: a partition that diverged or was deleted has nobody who waits for it.
+    fn all_is_stored(&self) -> bool {
+        let statuses = self.nodes.iter().filter_map(|node| node.machine.as_ref()).map(Shard::status);
+        statuses.filter(|status| status.role == "owner").all(|status| status.stored == status.tail)
     }
 
     pub(super) fn read_log_below(&mut self, epoch: Epoch) -> Result<(), Violation> {
@@ -114,15 +138,52 @@ impl World {
         self.oracle.log.read_below(&self.bucket, newest)?;
         self.oracle.log.read_epoch(&self.bucket)?;
         self.log_entries_equal_source()?;
-        for source in &self.sources {
+        let mut fresh = LogReader::default();
+        fresh.read_below(&self.bucket, newest)?;
+        fresh.read_epoch(&self.bucket)?;
+        let heads: Vec<EntryHead> = fresh.drain().collect();
+        for (index, source) in self.sources.iter().enumerate() {
             let end = self.oracle.log.end(source.key);
             let read = self.oracle.reads.end(source.key);
-            Violation::unless(end == source.end() && read <= end, "acknowledged_is_durable", || {
+            let whole = if source.lost_any() || source.deleted {
+                self.log_has_one_history(index, &heads)?
+            } else {
+                shipped_is_stored(source, &heads)?;
+                end == source.end()
+            };
+            // What an operator gave up comes again from the source, unless the source does not have it any more.
+            let given_up = self.plan.loss_allowed && (source.lost_any() || source.deleted);
+            Violation::unless(whole && (read <= end || given_up), "acknowledged_is_durable", || {
                 format!("{} ends at {end} in the log, at {} at its source; {read} was read", source.key, source.end())
             })?;
         }
-        let mut fresh = LogReader::default();
-        fresh.read_below(&self.bucket, newest)
+        self.acknowledged_is_in_the_log()
+    }
+
+    /// PROTOCOL R15: two histories are never mixed, and where the source's is another than the ring's somebody says so.
+    /// Answers whether all is in the log that has to be.
+    fn log_has_one_history(&self, index: usize, heads: &[EntryHead]) -> Result<bool, Violation> {
+        let source = &self.sources[index];
+        let end = self.oracle.log.end(source.key);
+        let stored = one_history(source, heads.iter())?;
+        if !self.plan.loss_allowed {
+            one_history(source, self.oracle.reads.told().iter().chain(heads))?;
+        }
+        let said = self.shippers.iter().any(|shipper| shipper.has_diverged(index));
+        let same = stored & source.newest_history() != 0 || end > source.end();
+        Violation::unless(same || said || source.deleted, "divergence_is_told", || {
+            format!("{} holds another history than its source, and nobody noticed", source.key)
+        })?;
+        Ok(said || source.deleted || end >= source.end())
+    }
+
+    /// DESIGN 2.1: what was acknowledged is in the log.
+    fn acknowledged_is_in_the_log(&self) -> Result<(), Violation> {
+        let mut acknowledged = self.oracle.marks.acknowledged();
+        let lost = acknowledged.find(|(key, offset)| *offset > self.oracle.log.end(*key));
+        Violation::unless(lost.is_none() || self.plan.loss_allowed, "acknowledged_is_durable", || {
+            format!("{lost:?} was acknowledged and is not in the log")
+        })
     }
 
     /// Watches a world at rest until nothing has moved for a while.
@@ -141,6 +202,34 @@ impl World {
         }
     }
 
+    /// DESIGN 2.7: whatever went wrong left nothing behind in machines, drivers and the bucket's client.
+    fn nothing_leaks(&self) -> Result<(), Violation> {
+        let empty = |holds: bool, what: &dyn Fn() -> String| Violation::unless(holds, "nothing_leaks", what);
+        let awaited = self.flights.values().filter(|flight| flight.is_awaited()).count();
+        // A former copy may look whether the bucket covers what it holds (R28).
+        empty(awaited <= self.nodes.len(), &|| format!("{awaited} requests to the bucket under way"))?;
+        for (index, node) in self.nodes.iter().enumerate() {
+            let weight = node.machine.as_ref().map(Shard::weight).unwrap_or_default();
+            let light = weight.runs <= RUNS_AT_REST_MAX
+                && weight.entries <= ENTRIES_AT_REST_MAX
+                && weight.unsynced == 0
+                && weight.uploads == 0;
+            empty(light, &|| format!("n{} carries {weight:?}", index + 1))?;
+            let idle = node.calls.is_empty() && node.outbox.is_empty() && node.waiting.is_empty();
+            empty(idle, &|| format!("n{}'s driver has work", index + 1))?;
+        }
+        Ok(())
+    }
+
+    /// DESIGN 2.7: claims are for changes; a world that heals agrees on an owner without many more of them.
+    fn claims_settle(&mut self) {
+        let claims = self.bucket.newest_claim().map_or(0, |claim| claim.epoch.0) - self.claims_at_heal;
+        let verdict = Violation::unless(claims <= CLAIMS_TO_REST_MAX, "claims_settle", || {
+            format!("{claims} claims since everything healed")
+        });
+        self.judge(verdict);
+    }
+
     /// PROTOCOL R28: copies forget what is stored; nothing moves where nothing happens.
     fn stays_at_rest(&self) -> Result<(), Violation> {
         Violation::unless(self.is_at_rest(), "stays_at_rest", || self.unrest())?;
@@ -150,11 +239,11 @@ impl World {
                 format!("n{} holds {entries} entries: {}", index + 1, node.journal.summary())
             })?;
         }
-        Ok(())
+        self.nothing_leaks()
     }
 
     fn unrest(&self) -> String {
-        let status = |node: &crate::node::Node| node.machine.as_ref().map(kennel_core::shard::Shard::status);
+        let status = |node: &crate::node::Node| node.machine.as_ref().map(Shard::status);
         let nodes: Vec<_> = self.nodes.iter().map(|node| (node.role, status(node))).collect();
         let ends: Vec<_> = self.sources.iter().map(|source| (source.start, source.end())).collect();
         format!(
@@ -163,4 +252,23 @@ impl World {
             self.shippers
         )
     }
+}
+
+/// DESIGN 6: by sum and count, what lies in the log and what is declared missing there is what the source shipped.
+fn shipped_is_stored(source: &Partition, heads: &[EntryHead]) -> Result<(), Violation> {
+    let mut sum = IntegritySum::default();
+    for head in heads.iter().filter(|head| head.partition == source.key) {
+        match head.kind {
+            EntryKind::Chunk => sum.add(head.sum),
+            EntryKind::Hole(_) => {
+                let missing = source.sum(head.base.max(source.origin), head.end.max(source.origin));
+                sum.add(missing.unwrap_or_default());
+            }
+            EntryKind::Trim | EntryKind::Cut => {}
+        }
+    }
+    let shipped = source.sum(source.origin, source.end()).unwrap_or_default();
+    Violation::unless(sum == shipped, "shipped_is_stored", || {
+        format!("{}: the log sums up to {sum:?} and the source to {shipped:?}", source.key)
+    })
 }

@@ -6,6 +6,7 @@ use kennel_core::shard::{Input, RoleChange, SessionId};
 
 use super::{Session, World, node_index};
 use crate::event::{Event, NodeSays, ShipperSays};
+use crate::source::Partition;
 
 impl World {
     /// The source commits a batch somewhere, and forgets one now and then.
@@ -16,7 +17,8 @@ impl World {
         let mean = self.plan.workload.append_every;
         let next = self.draws.source.duration(mean / 3, mean * 2);
         self.after(next, Event::Append);
-        let index = self.draws.source.index(self.sources.len());
+        let drawn = self.draws.source.index(self.plan.workload.partitions);
+        let index = self.living(drawn);
         let count = self.draws.source.between(1, self.plan.workload.append_max);
         self.sources[index].append(count);
         self.trace.event(self.now, 8, count);
@@ -28,8 +30,20 @@ impl World {
         }
     }
 
+    /// The partition that has the name of the one at a place, if that was deleted.
+    pub(super) fn living(&self, index: usize) -> usize {
+        let name = self.sources[index].key.partition;
+        let lives = |source: &Partition| !source.deleted && source.key.partition == name;
+        self.sources.iter().position(lives).expect("whatever is deleted is created again")
+    }
+
     /// A shipper looks what to do.
     pub(super) fn shipper_acts(&mut self, index: usize) {
+        let asleep_until = self.shippers[index].asleep_until;
+        if self.now < asleep_until {
+            self.queue.push(asleep_until, Event::Shipper { shipper: index });
+            return;
+        }
         let pace = self.draws.shippers.duration(Duration::from_millis(20), Duration::from_millis(60));
         self.after(pace, Event::Shipper { shipper: index });
         let Some(session) = self.shippers[index].session else {
@@ -60,6 +74,11 @@ impl World {
     pub(super) fn node_said(&mut self, id: SessionId, says: NodeSays) {
         let Some(session) = self.sessions.get(&id).copied() else { return };
         if self.shippers[session.shipper].session != Some(id) {
+            return;
+        }
+        let asleep_until = self.shippers[session.shipper].asleep_until;
+        if self.now < asleep_until {
+            self.queue.push(asleep_until, Event::ToShipper { session: id, says });
             return;
         }
         self.trace.event(self.now, 9, session.shipper as u64);

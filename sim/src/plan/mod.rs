@@ -3,9 +3,13 @@
 //! Every fault is switched on or off per seed, and its rate is drawn: worlds with few kinds of faults find what worlds
 //! with all of them hide.
 
+mod depths;
+
 use core::time::Duration;
 
 use kennel_core::shard::{Sizes, Timing};
+
+pub use depths::Depths;
 
 use crate::mutants::Broken;
 use crate::stream::Stream;
@@ -33,6 +37,8 @@ pub struct Plan {
     pub journal_bytes_max: usize,
     /// What may go wrong.
     pub weather: Weather,
+    /// What seldom goes wrong.
+    pub depths: Depths,
     /// What is written.
     pub workload: Workload,
     /// How long things go wrong.
@@ -107,6 +113,26 @@ pub enum FaultKind {
     Flap,
     /// A collector moves the start of the log and deletes what lies below.
     Collect,
+    /// A process's clock jumps forward, by an hour at most.
+    Leap,
+    /// The bucket refuses most requests for a while.
+    Throttle,
+    /// The bucket takes long for a while.
+    Sluggish,
+    /// Claims can neither be read nor created for a while.
+    ClaimsAway,
+    /// A bit of a record flips: the journal that finds it at its start takes another id.
+    Rot,
+    /// A node believes in a wrong membership for a while.
+    Delude,
+    /// A shipper's process stops as by SIGSTOP, and goes on with what it had in hand.
+    PauseShipper,
+    /// Another shard fills the journal that this one shares with it.
+    Neighbour,
+    /// The source loses its newest messages and gives their offsets to others.
+    Rollback,
+    /// The source's topic is deleted and created again.
+    Recreate,
 }
 
 const FAULTS: [FaultKind; 10] = [
@@ -164,14 +190,15 @@ impl Plan {
             loss_allowed: false,
             journal_bytes_max: 1 << 20,
             weather: Weather::calm(),
+            depths: Depths::default(),
             workload: Workload::calm(),
             storm: Duration::from_secs(5),
             broken: Broken::Nothing,
         }
     }
 
-    /// The world of a seed.
-    pub fn draw(seed: u64) -> Self {
+    /// The world of a seed of the first vintage: without what [`Depths`] and its faults add.
+    pub fn draw_first(seed: u64) -> Self {
         let mut stream = Stream::new(seed, 0x706C_616E);
         let nodes = 3 + stream.index(3);
         let copies = if stream.chance(150) { 1 + stream.below(2) } else { 3 + 2 * stream.below(2) };
