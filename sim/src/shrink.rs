@@ -125,6 +125,7 @@ fn weather_steps() -> Vec<Step> {
     off("gossip that misses nodes", |plan| plan.weather.gossip_misses = 0);
     off("failing syncs", |plan| plan.depths.sync_fail = 0);
     off("stale claims", |plan| plan.depths.stale_claims = 0);
+    off("damage on the wire", |plan| plan.depths.garbled = 0);
     off("long sleeps", |plan| plan.depths.long_sleeps = false);
     off("who oversleeps", |plan| plan.depths.oversleeps = false);
     off("slow network", |plan| plan.weather.delay_max = Weather::calm().delay_max);

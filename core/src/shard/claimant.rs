@@ -155,7 +155,7 @@ impl Claimant {
             }
             Phase::PastClaim(awaited) if *awaited == id => match result {
                 BucketResult::Claim(Some(claim)) => self.past_claim(ground, claim, effects),
-                BucketResult::Unreachable => {
+                BucketResult::Unreachable | BucketResult::Unreadable(_) => {
                     let epoch = self.past.sealed.last().map_or(Epoch(0), |position| position.epoch);
                     self.wait(ground, Resume::PastClaim(epoch))
                 }

@@ -22,6 +22,9 @@ enum State {
     Stored,
 }
 
+/// An object that could not be read for what it is so many times in a row is damaged, and not what came over the wire.
+pub(crate) const UNREADABLE_MAX: u32 = 3;
+
 /// One create-if-absent of a slot, carried through until its outcome is certain.
 #[derive(Debug)]
 pub(crate) struct SlotCreate {
@@ -31,6 +34,7 @@ pub(crate) struct SlotCreate {
     body: Arc<SlotBody>,
     state: State,
     failures: u32,
+    unreadable: u32,
 }
 
 /// What is certain about a slot now.
@@ -56,7 +60,7 @@ impl SlotCreate {
     ) -> Self {
         let request = BucketRequest::CreateSlot { epoch, slot, body: Arc::clone(&body) };
         let state = State::Creating(ground.request(request, effects));
-        Self { epoch, slot, put, body, state, failures: 0 }
+        Self { epoch, slot, put, body, state, failures: 0, unreadable: 0 }
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -85,7 +89,13 @@ impl SlotCreate {
             (State::Reading(_), BucketResult::Slot(Some(found))) => {
                 return if found.put() == self.put { self.settled() } else { Settled::Other(found) };
             }
-            (State::Reading(_), BucketResult::Unreadable(what)) => return Settled::Unreadable(what),
+            (State::Reading(_), BucketResult::Unreadable(what)) => {
+                self.unreadable += 1;
+                if self.unreadable >= UNREADABLE_MAX {
+                    return Settled::Unreadable(what);
+                }
+                self.wait(ground);
+            }
             (State::Creating(_) | State::Reading(_), _) => self.wait(ground),
             (State::Waiting(_) | State::Stored, _) => {}
         }

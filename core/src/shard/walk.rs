@@ -12,7 +12,7 @@ use kennel_protocol::object::{LogPosition, Manifest, SealObject, SlotObject};
 use super::flaw::Flaw;
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, Effects, SlotBody};
-use super::publish::{Settled, SlotCreate};
+use super::publish::{Settled, SlotCreate, UNREADABLE_MAX};
 use super::table::Table;
 use crate::time::Instant;
 
@@ -24,6 +24,8 @@ pub(crate) struct Walk {
     next: Slot,
     reads: BTreeMap<BucketId, Slot>,
     results: BTreeMap<Slot, Option<Arc<SlotObject>>>,
+    /// How often slots could not be read for what they are.
+    unreadable: BTreeMap<Slot, u32>,
     seal: Option<SlotCreate>,
     retry_at: Option<Instant>,
     /// The partitions at `next`, once the open record was read.
@@ -57,6 +59,7 @@ impl Walk {
             next: collected.map_or(Slot(0), |manifest| manifest.log_start.slot),
             reads: BTreeMap::new(),
             results: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             seal: None,
             retry_at: None,
             table: collected.map_or_else(Table::default, |manifest| Table::stored_at(&manifest.partitions)),
@@ -104,9 +107,10 @@ impl Walk {
         if let Some(slot) = self.reads.remove(&id) {
             match result {
                 BucketResult::Slot(found) => {
+                    self.unreadable.remove(&slot);
                     self.results.insert(slot, found);
                 }
-                BucketResult::Unreadable(what) => return Walked::Broken(what),
+                BucketResult::Unreadable(what) if self.is_damaged(slot) => return Walked::Broken(what),
                 _ => {
                     let delay = ground.backoff(0);
                     self.retry_at = Some(ground.now + delay);
@@ -125,6 +129,13 @@ impl Walk {
             }
             Settled::Unreadable(what) => Walked::Broken(what),
         }
+    }
+
+    /// Whether a slot was unreadable so often that it is the object that is damaged, and not what came over the wire.
+    fn is_damaged(&mut self, slot: Slot) -> bool {
+        let times = self.unreadable.entry(slot).or_default();
+        *times += 1;
+        *times >= UNREADABLE_MAX
     }
 
     fn advance(&mut self, ground: &mut Ground, effects: &mut Effects) -> Walked {

@@ -12,6 +12,8 @@ pub struct Depths {
     pub sync_fail: u64,
     /// Searches for the newest claim that miss it.
     pub stale_claims: u64,
+    /// Reads of objects that arrive damaged: never the same object twice at one node.
+    pub garbled: u64,
     /// A process that wakes up finds that its clock went on for an hour.
     pub long_sleeps: bool,
     /// One process sleeps until everything is well, then wakes up.
@@ -44,6 +46,9 @@ impl Plan {
         plan.depths.stale_claims = rarely(500);
         plan.depths.long_sleeps = stream.chance(200);
         plan.depths.oversleeps = stream.chance(150);
+        if stream.chance(200) {
+            plan.depths.garbled = stream.between(1, 150);
+        }
         plan.weather.faults.extend(DEEP_FAULTS.iter().filter(|_| stream.chance(150)));
         plan
     }

@@ -97,6 +97,7 @@ impl World {
             let fresh = self.is_fresh(request);
             let (result, wrote) = self.bucket.apply(request);
             let result = self.perhaps_stale(request, result);
+            let result = self.perhaps_garbled(flight.node, request, result);
             let result = self.nodes[flight.node].remembers(self.plan.broken, result);
             self.trace.event(self.now, 7, number);
             self.trace.line(self.now, || {

@@ -1,6 +1,7 @@
 //! What seldom goes wrong: clocks that jump, buckets that throttle, journals that rot, shippers that sleep.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use kennel_core::shard::{BucketRequest, BucketResult, Input};
 use kennel_core::time::Instant;
@@ -18,12 +19,14 @@ const POISONED_MAX: Duration = Duration::from_secs(4);
 /// How many of a thousand requests a throttling bucket refuses.
 const THROTTLED: u64 = 900;
 
-/// Spells of bad weather, by when they end.
+/// Spells of bad weather, by when they end, and what they have done.
 #[derive(Debug, Default)]
 pub(super) struct Spells {
     throttled: Instant,
     pub(super) sluggish: Instant,
     claims_away: Instant,
+    /// What arrived damaged, and where.
+    garbled: BTreeSet<(usize, String)>,
 }
 
 impl World {
@@ -72,6 +75,26 @@ impl World {
         }
         let older = Epoch(newest.epoch.0 - 1);
         BucketResult::Claim(self.bucket.claim(older).filter(|claim| claim.epoch > *above).cloned())
+    }
+
+    /// What is read may arrive damaged: the object itself is whole, and the next read shows it.
+    pub(super) fn perhaps_garbled(
+        &mut self,
+        node: usize,
+        request: &BucketRequest,
+        result: BucketResult,
+    ) -> BucketResult {
+        let found = match &result {
+            BucketResult::Claim(found) => found.is_some(),
+            BucketResult::Slot(found) => found.is_some(),
+            BucketResult::Manifest(found) => found.is_some(),
+            _ => false,
+        };
+        if !found || !self.stormy || !self.draws.depths.chance(self.plan.depths.garbled) {
+            return result;
+        }
+        let fresh = self.spells.garbled.insert((node, format!("{request:?}")));
+        if fresh { BucketResult::Unreadable("what arrived does not verify".to_owned()) } else { result }
     }
 
     /// A sync that fails poisons the journal, and the journal takes its process down: what was not synced before may be
