@@ -3,7 +3,9 @@
 use kennel_core::shard::{BucketRequest, SlotBody};
 use kennel_protocol::ids::{Epoch, Slot};
 
-use super::{flowing, millis, seconds};
+use super::{flowing, flows, millis, seconds};
+use crate::plan::Plan;
+use crate::trace::Trace;
 use crate::world::{PutFate, World};
 
 fn is_log(request: &BucketRequest) -> bool {
@@ -267,4 +269,17 @@ fn f22_a_topic_that_is_created_again_is_another_partition() {
     world.end_well();
     let incarnations = world.partitions_of(0);
     assert_eq!(incarnations, 3, "each has a log of its own");
+}
+
+/// F27, as far as the log goes: every object arrives damaged once at every node that reads it.
+#[test]
+fn f27_what_arrives_damaged_is_read_again_and_halts_nobody() {
+    let mut plan = Plan::calm(3);
+    plan.depths.garbled = 1000;
+    let mut world = flows(World::new(plan, 27, Trace::recording()));
+    world.pass(seconds(1));
+    let (owner, epoch) = (world.owner().expect("data flows"), world.epoch());
+    world.crash_node(owner);
+    world.wait_until("a take-over", move |world| world.owner().is_some() && world.epoch() > epoch);
+    world.end_well();
 }
