@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kennel_core::shard::{BucketRequest, BucketResult, CreateOutcome, SlotBody};
 use kennel_protocol::entry::{Entry, EntryKind, IntegritySum, NumberedEntry};
 use kennel_protocol::ids::{Epoch, Slot};
-use kennel_protocol::object::{Claim, IndexEntry, LogHeader, LogIndex, LogPosition, Manifest, OpenRecord, SlotObject};
+use kennel_protocol::object::{Claim, IndexEntry, LogHeader, LogIndex, Manifest, OpenRecord, SlotObject};
 
 use crate::mutants::{Broken, DriverFlaw};
 
@@ -64,9 +64,9 @@ impl Bucket {
         self.slots.get(&(epoch, slot)).map(AsRef::as_ref)
     }
 
-    /// The epochs and slots from a position on in which something ever stood.
-    pub fn history_from(&self, start: LogPosition) -> impl Iterator<Item = (Epoch, Slot)> + '_ {
-        self.history.range((start.epoch, start.slot)..).map(|(place, _)| *place)
+    /// What first stood in each slot, deleted or not.
+    pub fn history(&self) -> impl Iterator<Item = ((Epoch, Slot), &SlotBody)> {
+        self.history.iter().map(|(place, body)| (*place, body.as_ref()))
     }
 
     /// What first stood in a slot, deleted or not.

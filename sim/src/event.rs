@@ -102,6 +102,13 @@ pub enum Event {
         /// Which process.
         boot: u64,
     },
+    /// A process that claimed is struck.
+    Ambush {
+        /// Which node.
+        node: usize,
+        /// Which process.
+        boot: u64,
+    },
     /// Cut links are whole again.
     Mend {
         /// Which, as (from, to).

@@ -142,8 +142,7 @@ impl Journal {
                 _ => runs.push((epoch, vec![numbered])),
             }
         }
-        let sealed = self.promises.iter().map(|(_, epoch)| *epoch).max().unwrap_or_default();
-        RecoveredShard { sealed, runs }
+        RecoveredShard { sealed: self.promised(), runs }
     }
 
     /// Whether this is the journal that a claim of that epoch names.
@@ -172,6 +171,11 @@ impl Journal {
     pub fn has_durably(&self, epoch: Epoch, lsn: Lsn) -> bool {
         self.is_freed(epoch, lsn)
             || self.records.get(&(epoch, lsn)).is_some_and(|record| record.sequence <= self.durable)
+    }
+
+    /// The newest promise, on the disk or on its way there.
+    pub fn promised(&self) -> Epoch {
+        self.promises.iter().map(|(_, epoch)| *epoch).max().unwrap_or_default()
     }
 
     /// Whether a promise to refuse epochs below this one is on the disk.

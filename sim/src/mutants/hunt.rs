@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::flaw::Broken;
 use super::list::Mutant;
 use crate::run::run_broken;
 
@@ -95,19 +96,20 @@ pub fn hunt_all(hunt: &Hunt, tell: impl Fn(&Verdict) + Sync) -> Vec<Verdict> {
     verdicts.into_iter().map(|verdict| verdict.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
-/// Runs the worlds of a round, in order, until one breaks a rule.
+/// Runs the worlds of a round, in order, until one breaks a rule that the same world keeps when nothing is broken.
 fn hunt_one(mutant: &Mutant, round: u64, seeds_max: u64) -> Option<Catch> {
     let from = round * ROUND_SEEDS;
     (from..from + seeds_max).find_map(|seed| {
         let check = run_broken(seed, mutant.broken).violation?.rule;
-        Some(Catch { seed, seeds: seed - from + 1, check })
+        let sound = run_broken(seed, Broken::Nothing).violation.is_none();
+        sound.then_some(Catch { seed, seeds: seed - from + 1, check })
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mutants::{Broken, MUTANTS};
+    use crate::mutants::MUTANTS;
 
     #[test]
     fn a_world_with_nothing_broken_is_not_caught() {

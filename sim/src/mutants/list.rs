@@ -27,12 +27,14 @@ const fn driver(name: &'static str, rule: &'static str, flaw: DriverFlaw, within
 
 /// All of them. `within` is some four times the worst that was seen, or more.
 pub const MUTANTS: &[Mutant] = &[
+    driver("restart-keeps-the-process", "R4", DriverFlaw::RestartKeepsTheProcess, 10_000),
     driver("amnesiac-keeps-its-id", "R5", DriverFlaw::AmnesiacKeepsItsId, 10_000),
     core("any-journal-answers", "R5", Flaw::AnyJournalAnswers, 10_000),
     core("ignores-min-copies", "R7", Flaw::IgnoresMinCopies, 10_000),
     core("first-seal-is-enough", "R8", Flaw::FirstSealIsEnough, 10_000),
     core("seals-last-copyset-only", "R8", Flaw::SealsLastCopysetOnly, 10_000),
     core("shortest-answer-is-the-tail", "R8", Flaw::ShortestAnswerIsTheTail, 10_000),
+    core("takes-below-promise", "R9", Flaw::TakesBelowPromise, 10_000),
     driver("seal-answers-leave-early", "R9", DriverFlaw::SealAnswersLeaveEarly, 10_000),
     core("ignores-fence", "R9", Flaw::IgnoresFence, 10_000),
     core("adopts-unheld", "R10", Flaw::AdoptsUnheld, 10_000),
@@ -55,5 +57,6 @@ pub const MUTANTS: &[Mutant] = &[
     core("collected-is-a-gap", "R22", Flaw::CollectedIsAGap, 10_000),
     driver("caches-manifests", "R22", DriverFlaw::CachesManifests, 10_000),
     driver("deletes-unvalidated", "R24", DriverFlaw::DeletesUnvalidated, 10_000),
+    driver("deletes-seals", "R24", DriverFlaw::DeletesSeals, 10_000),
     driver("bucket-overwrites", "R30", DriverFlaw::BucketOverwrites, 10_000),
 ];

@@ -1,5 +1,6 @@
 //! What is committed lies on a quorum of disks (PROTOCOL R12), and what is promised on one (R9).
 
+use kennel_core::shard::Persist;
 use kennel_protocol::ids::{Epoch, JournalId, Lsn};
 use kennel_protocol::object::Claim;
 use kennel_protocol::wire::ShardMessage;
@@ -7,9 +8,9 @@ use kennel_protocol::wire::ShardMessage;
 use super::Violation;
 use crate::journal::Journal;
 
-/// PROTOCOL R12: an entry that its owner calls committed is durable in a quorum of the claim's journals. A journal that
-/// has been lost since counts: it may have held the entry.
-pub fn committed_is_on_a_quorum<'a>(
+/// PROTOCOL R11, R12: an entry that is adopted or called committed is durable in a quorum of the claim's journals. A
+/// journal that has been lost since counts: it may have held the entry.
+pub fn is_on_a_quorum<'a>(
     claim: &Claim,
     epoch: Epoch,
     lsn: Lsn,
@@ -17,8 +18,16 @@ pub fn committed_is_on_a_quorum<'a>(
 ) -> Result<(), Violation> {
     let holds = |id: JournalId| journals(id).is_none_or(|journal| journal.has_durably(epoch, lsn));
     let held = claim.copyset.copies.iter().filter(|(id, _)| holds(*id)).count();
-    Violation::unless(held >= usize::from(claim.copyset.quorum), "committed_is_on_a_quorum", || {
-        format!("entry {lsn} of epoch {epoch} is called committed and lies on {held} of {:?}", claim.copyset)
+    Violation::unless(held >= usize::from(claim.copyset.quorum), "is_on_a_quorum", || {
+        format!("entry {lsn} of epoch {epoch} counts as kept and lies on {held} of {:?}", claim.copyset)
+    })
+}
+
+/// PROTOCOL R9: a journal that promised a newer epoch takes nothing of an older one any more.
+pub fn promise_is_kept(journal: &Journal, persist: &Persist) -> Result<(), Violation> {
+    let (Persist::Entry { epoch, .. } | Persist::Adopted { epoch, .. } | Persist::Sealed(epoch)) = persist;
+    Violation::unless(*epoch >= journal.promised(), "promise_is_kept", || {
+        format!("epoch {} was promised and {} comes", journal.promised(), crate::describe::persist(persist))
     })
 }
 

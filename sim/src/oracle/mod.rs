@@ -9,7 +9,7 @@ pub mod marks;
 pub mod objects;
 pub mod reads;
 
-pub use journaled::{committed_is_on_a_quorum, seal_answer_is_durable};
+pub use journaled::{is_on_a_quorum, promise_is_kept, seal_answer_is_durable};
 pub use log::LogReader;
 pub use marks::Marks;
 pub use objects::Objects;

@@ -153,9 +153,15 @@ pub fn deletes_what_a_manifest_dropped(bucket: &Bucket, request: &BucketRequest)
 }
 
 /// PROTOCOL R24: whoever reads from where the newest manifest starts the log finds everything that ever stood there.
+/// Seals stand wherever they are.
 pub fn the_log_is_whole(bucket: &Bucket) -> Result<(), Violation> {
     let start = bucket.newest_manifest().map_or(LogPosition::START, |manifest| manifest.log_start);
-    let gone = bucket.history_from(start).find(|(epoch, slot)| bucket.slot(*epoch, *slot).is_none());
+    let counts = |(epoch, slot): (Epoch, Slot), body: &SlotBody| {
+        LogPosition { epoch, slot } >= start || matches!(body, SlotBody::Seal(_))
+    };
+    let gone = bucket
+        .history()
+        .find(|((epoch, slot), body)| counts((*epoch, *slot), body) && bucket.slot(*epoch, *slot).is_none());
     Violation::unless(gone.is_none(), "the_log_is_whole", || {
         format!("{gone:?} is gone and the log starts at {start:?}")
     })

@@ -37,6 +37,7 @@ impl Plan {
     /// The world of a seed with everything in it.
     pub fn draw(seed: u64) -> Self {
         let mut plan = Self::draw_first(seed);
+        plan.set_traps(seed);
         let mut stream = Stream::new(seed, 0x6465_6570);
         if stream.chance(400) {
             return plan;
@@ -51,5 +52,17 @@ impl Plan {
         }
         plan.weather.faults.extend(DEEP_FAULTS.iter().filter(|_| stream.chance(150)));
         plan
+    }
+
+    /// Puts in place what aims at take-overs, drawn apart.
+    fn set_traps(&mut self, seed: u64) {
+        let mut traps = Stream::new(seed, 0x7472_6170);
+        if traps.chance(200) {
+            // The ring's first node is the owner more often than others.
+            self.weather.slow_disk = Some(if traps.chance(500) { self.rotation } else { traps.index(self.nodes) });
+        }
+        if traps.chance(250) {
+            self.weather.ambush = traps.between(200, 900);
+        }
     }
 }

@@ -64,6 +64,8 @@ pub struct Weather {
     pub sync_max: Duration,
     /// Syncs that take up to a hundred times as long.
     pub sync_stall: u64,
+    /// A node whose syncs take up to a hundred times as long.
+    pub slow_disk: Option<usize>,
     /// Longest usual bucket request.
     pub bucket_max: Duration,
     /// Bucket requests that fail without effect.
@@ -78,6 +80,8 @@ pub struct Weather {
     pub crash_at_effect: u64,
     /// A process pauses between two effects.
     pub pause_at_effect: u64,
+    /// Processes that claim and are struck in the middle of their take-over, or soon after.
+    pub ambush: u64,
     /// Clocks run at different speeds.
     pub clocks: bool,
     /// Gossip hears of nodes through others, not only directly.
@@ -231,6 +235,7 @@ impl Weather {
             straggle: 0,
             sync_max: Duration::from_millis(3),
             sync_stall: 0,
+            slow_disk: None,
             bucket_max: Duration::from_millis(40),
             bucket_fail: 0,
             bucket_lost_answer: 0,
@@ -238,6 +243,7 @@ impl Weather {
             bucket_stuck: 0,
             crash_at_effect: 0,
             pause_at_effect: 0,
+            ambush: 0,
             clocks: false,
             gossip_relays: true,
             gossip_misses: 0,

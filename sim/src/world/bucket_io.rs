@@ -3,14 +3,15 @@
 use core::time::Duration;
 
 use kennel_core::shard::{BucketId, BucketRequest, BucketResult, CreateOutcome, Input, SlotBody};
-use kennel_protocol::ids::{ProcessId, Slot};
+use kennel_protocol::ids::{Lsn, ProcessId, Slot};
+use kennel_protocol::object::OpenRecord;
 
 use super::World;
 use crate::event::Event;
-use crate::oracle::Violation;
 use crate::oracle::objects::{
     claims_are_dense, deletes_what_a_manifest_dropped, owner_writes_its_own_log, seal_goes_into_the_first_gap,
 };
+use crate::oracle::{Violation, is_on_a_quorum};
 
 /// How long a stuck request may take to land.
 const STUCK_MAX: Duration = Duration::from_secs(20);
@@ -107,6 +108,9 @@ impl World {
             if wrote && fresh {
                 self.watch_open(&flight.request);
             }
+            if wrote && matches!(flight.request, BucketRequest::CreateClaim(_)) {
+                self.ambush(flight.node);
+            }
             flight.result = Some(result);
         }
         flight.void = true;
@@ -196,7 +200,21 @@ impl World {
     fn watch_request(&mut self, process: ProcessId, request: &BucketRequest) -> Result<(), Violation> {
         let BucketRequest::CreateSlot { epoch, slot, body } = request else { return Ok(()) };
         self.oracle.objects.put_id_names_exact_bytes(process, (*epoch, *slot), body)?;
-        owner_writes_its_own_log(&self.bucket, process, (*epoch, *slot), body)
+        owner_writes_its_own_log(&self.bucket, process, (*epoch, *slot), body)?;
+        match body.as_ref() {
+            SlotBody::Open(record) => self.opening_is_adopted(record),
+            SlotBody::Log { .. } | SlotBody::Seal(_) => Ok(()),
+        }
+    }
+
+    /// PROTOCOL R11: whatever an epoch begins with is on a quorum of its copies before it opens.
+    fn opening_is_adopted(&self, record: &OpenRecord) -> Result<(), Violation> {
+        let (Some(claim), Some(last)) = (self.bucket.claim(record.epoch), record.adopted.0.checked_sub(1)) else {
+            return Ok(());
+        };
+        is_on_a_quorum(claim, record.epoch, Lsn(last), |id| {
+            self.nodes.iter().map(|node| &node.journal).find(|journal| journal.id == id)
+        })
     }
 
     fn rules_before(&self, process: ProcessId, request: &BucketRequest) -> Result<(), Violation> {

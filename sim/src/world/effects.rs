@@ -14,7 +14,7 @@ use crate::event::{Event, NodeSays};
 use crate::mutants::DriverFlaw;
 use crate::node::{Call, Output};
 use crate::oracle::reads::equals_the_source;
-use crate::oracle::{Violation, committed_is_on_a_quorum, seal_answer_is_durable};
+use crate::oracle::{Violation, is_on_a_quorum, promise_is_kept, seal_answer_is_durable};
 use crate::plan::FaultKind;
 
 /// The longest that a disk stands still.
@@ -32,6 +32,8 @@ impl World {
         let mut sequence = self.nodes[index].journal.appended();
         for persist in effects.persist.drain(..) {
             self.trace.line(self.now, || format!("n{} journals {}", index + 1, crate::describe::persist(&persist)));
+            let verdict = promise_is_kept(&self.nodes[index].journal, &persist);
+            self.judge(verdict);
             match self.nodes[index].journal.append(persist) {
                 Ok(place) => sequence = place,
                 Err(missing) => {
@@ -67,7 +69,8 @@ impl World {
         let boot = node.boot;
         let longest = self.plan.weather.sync_max;
         let mut length = self.draws.journal.duration(Duration::from_micros(50), longest);
-        if self.draws.journal.chance(self.plan.weather.sync_stall) {
+        let slow = self.plan.weather.slow_disk == Some(index);
+        if slow || self.draws.journal.chance(self.plan.weather.sync_stall) {
             length = self.draws.journal.scale(longest, (longest * 100).min(STALL_MAX));
         }
         self.after(length, Event::Synced { node: index, boot, sequence });
@@ -251,7 +254,7 @@ impl World {
             }
         }
         let (Some(claim), Some(last)) = (self.bucket.claim(epoch), entries.last()) else { return Ok(()) };
-        committed_is_on_a_quorum(claim, epoch, last.lsn, |id| {
+        is_on_a_quorum(claim, epoch, last.lsn, |id| {
             self.nodes.iter().map(|node| &node.journal).find(|journal| journal.id == id)
         })
     }

@@ -13,6 +13,8 @@ use crate::plan::FaultKind;
 
 const BRIEF: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(8);
+/// How long after its claim a process may be struck.
+const AMBUSH_MAX: Duration = Duration::from_secs(2);
 
 impl World {
     /// Something goes wrong, and something else later.
@@ -43,6 +45,26 @@ impl World {
             FaultKind::Flap => self.flap(node),
             FaultKind::Collect => self.collect(),
             _ => self.deep_fault(kind, node, length),
+        }
+    }
+
+    /// A process has claimed: it may be struck in the middle of its take-over, or soon after.
+    pub(super) fn ambush(&mut self, node: usize) {
+        if self.stormy && self.draws.faults.chance(self.plan.weather.ambush) {
+            let delay = self.draws.faults.scale(Duration::from_millis(1), AMBUSH_MAX);
+            self.after(delay, Event::Ambush { node, boot: self.nodes[node].boot });
+        }
+    }
+
+    pub(super) fn strike(&mut self, node: usize, boot: u64) {
+        if !self.stormy || !self.nodes[node].is_boot(boot) {
+            return;
+        }
+        let length = self.draws.faults.scale(BRIEF, LONG);
+        if self.draws.faults.chance(500) {
+            self.crash_for(node, length);
+        } else {
+            self.pause(node, length);
         }
     }
 

@@ -208,6 +208,7 @@ impl World {
             Event::Resume { node, pause } => self.resume(node, pause),
             Event::Start { node } => self.start(node),
             Event::Kill { node, boot } => self.kill(node, boot),
+            Event::Ambush { node, boot } => self.strike(node, boot),
             Event::Mend { links, storm } => self.mend(&links, storm),
             Event::BucketBack { node } => self.bucket_back(node),
             Event::NeighbourFrees { node } => self.neighbour_frees(node),

@@ -117,9 +117,10 @@ impl World {
             }
         }
         for (key, acknowledged) in self.oracle.marks.acknowledged() {
+            let acknowledged = acknowledged.max(self.oracle.reads.end(key));
             let end = ends.iter().find(|(other, _)| *other == key).map(|(_, end)| *end).unwrap_or_default();
             Violation::unless(end >= acknowledged, "acknowledged_is_durable", || {
-                format!("epoch {epoch} opens with {key} at {end}, acknowledged was {acknowledged}")
+                format!("epoch {epoch} opens with {key} at {end}, acknowledged or read was {acknowledged}")
             })?;
         }
         Ok(())
