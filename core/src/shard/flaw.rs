@@ -64,8 +64,8 @@ pub enum Flaw {
     StoresOutOfOrder,
     /// R27: for an owner that claims again any copy's seal counts as all.
     AnySealCountsAsOwn,
-    /// R6: an owner claims again while its uploads fly.
-    RenewsWhileUploading,
+    /// R6, R27: an owner claims again before its uploads are resolved, and any copy's seal counts as all.
+    RenewsWithoutItsTail,
 }
 
 /// Which rule is broken, if one is.

@@ -114,7 +114,8 @@ impl Gather {
     /// Whether every answer that is needed is in hand.
     fn has_enough(&self, ground: &Ground) -> bool {
         // R27: the owner's own seal with its full tail counts as all. No other journal's does.
-        if self.is_own(ground) && !ground.breaks(Flaw::AnySealCountsAsOwn) {
+        let any = ground.breaks(Flaw::AnySealCountsAsOwn) || ground.breaks(Flaw::RenewsWithoutItsTail);
+        if self.is_own(ground) && !any {
             self.answers.contains_key(&ground.config.journal)
         } else {
             self.answers.len() >= self.needed(ground)

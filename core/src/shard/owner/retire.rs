@@ -24,7 +24,7 @@ impl Owner {
         match self.retiring {
             // R6: resolve all uploads in flight before the next claim.
             Some(Retiring::Copyset) if self.publisher.is_idle() => Tenure::Renews,
-            Some(Retiring::Copyset) if ground.breaks(Flaw::RenewsWhileUploading) => Tenure::Renews,
+            Some(Retiring::Copyset) if ground.breaks(Flaw::RenewsWithoutItsTail) => Tenure::Renews,
             Some(Retiring::Handover) if self.publisher.is_idle() && self.stored == end => Tenure::Released,
             _ => Tenure::Continues,
         }
