@@ -44,6 +44,8 @@ pub const JOURNAL_CAPACITY: &str = "kennel_journal_capacity_bytes";
 pub const JOURNAL_PINNED: &str = "kennel_journal_pinned_bytes";
 /// Accepted bytes that wait for the disk.
 pub const JOURNAL_QUEUED: &str = "kennel_journal_queued_bytes";
+/// Journal records that were durable and did not verify at the start.
+pub const JOURNAL_DAMAGED: &str = "kennel_journal_damaged_records_total";
 /// From an append to its durability.
 pub const JOURNAL_APPEND: &str = "kennel_journal_append_seconds";
 /// Requests to the bucket.
@@ -187,6 +189,10 @@ fn describe_events() {
     describe_counter!(SHIP_BYTES, "Chunk bytes accepted from shippers.");
     describe_counter!(SHIP_REFUSALS, "Chunks that were not accepted.");
     describe_counter!(FETCH_BYTES, "Bytes served to readers, by where they came from.");
+    describe_counter!(
+        JOURNAL_DAMAGED,
+        "Journal records that were durable and did not verify at the start: a failing disk."
+    );
     describe_histogram!(JOURNAL_APPEND, "Seconds from an append to its durability.");
     describe_histogram!(BUCKET_PUBLISH, "Seconds from the close of an object to its place in the log.");
     describe_histogram!(BUCKET_OBJECT, "Sizes of published objects.");
@@ -252,6 +258,11 @@ fn record_shard(report: &ShardReport) {
     }
 }
 
+/// So many records of the journal at least were damaged.
+pub fn record_journal_damage(records: u64) {
+    counter!(JOURNAL_DAMAGED).increment(records);
+}
+
 /// An append became durable.
 pub fn record_append(taken: Duration) {
     histogram!(JOURNAL_APPEND).record(taken);
@@ -291,6 +302,7 @@ mod tests {
         let shard = ShardReport { role: "owner".to_owned(), tail_lsn: 9, committed_lsn: 7, ..Default::default() };
         record_status(&StatusReport { shards: vec![shard], ..Default::default() });
         record_append(Duration::from_millis(2));
+        record_journal_damage(3);
         record_publish(5_000, Duration::from_millis(30));
         record_ship(100, Duration::from_millis(3));
         record_refusal(Refusal::Gap);

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kennel_protocol::ids::JournalId;
+
 /// Why the journal could not be opened, or why it stopped.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
@@ -26,6 +28,42 @@ pub enum JournalError {
         path: PathBuf,
         /// What was found instead.
         reason: String,
+    },
+    /// The path names something that a journal cannot live on. Fix `journal.path`.
+    #[error("{} is a {kind}: name {wanted}", path.display())]
+    NotStorage {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// There is no such device, and a file among devices would lie in memory. Attach it, or fix `journal.path`.
+    #[error("there is no device {}: attach it or correct journal.path", path.display())]
+    NoDevice {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// The device holds something that is no journal. Only a person may give it up.
+    #[error(
+        "the device {} holds something else ({found}): if nobody needs it, run \
+         `cache-node journal format --device {} --yes`",
+        path.display(), path.display()
+    )]
+    Foreign {
+        /// The device.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// The device that is to be formatted holds a journal: what only that one holds would be lost.
+    #[error("{} holds the journal {journal}: say `--replace {journal}` if it is to be destroyed", path.display())]
+    HoldsJournal {
+        /// The device.
+        path: PathBuf,
+        /// Which journal.
+        journal: JournalId,
     },
     /// The system refused an operation while the journal was opened.
     #[error("the journal {} could not {action}", path.display())]

@@ -24,6 +24,7 @@ struct State {
     unsynced: Vec<(usize, Vec<u8>)>,
     fail_write: Option<Errno>,
     fail_sync: Option<Errno>,
+    fail_read: Option<Errno>,
     held: bool,
     dead: bool,
     syncs: u64,
@@ -43,7 +44,8 @@ impl FaultyDisk {
         Self::holding(vec![0; bytes])
     }
 
-    fn holding(bytes: Vec<u8>) -> Self {
+    /// A disk on which these bytes are durable.
+    pub(super) fn holding(bytes: Vec<u8>) -> Self {
         let state = State { durable: bytes.clone(), cached: bytes, ..State::default() };
         Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
@@ -75,9 +77,13 @@ impl FaultyDisk {
         self.0.0.lock().expect("no test panics under the lock").fail_sync = Some(errno);
     }
 
+    pub(super) fn fail_reads(&self, errno: Errno) {
+        self.0.0.lock().expect("no test panics under the lock").fail_read = Some(errno);
+    }
+
     pub(super) fn heal(&self) {
         let mut state = self.0.0.lock().expect("no test panics under the lock");
-        (state.fail_write, state.fail_sync) = (None, None);
+        (state.fail_write, state.fail_sync, state.fail_read) = (None, None, None);
     }
 
     /// Makes syncs wait until released.
@@ -99,6 +105,11 @@ impl FaultyDisk {
         }
     }
 
+    /// What a process that starts now would read.
+    pub(super) fn image(&self) -> Vec<u8> {
+        self.0.0.lock().expect("no test panics under the lock").cached.clone()
+    }
+
     /// Where `needle` is stored.
     pub(super) fn find(&self, needle: &[u8]) -> Option<usize> {
         let state = self.0.0.lock().expect("no test panics under the lock");
@@ -110,6 +121,9 @@ impl BlockFile for FaultyDisk {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.0.0.lock().expect("no test panics under the lock");
         let offset = aligned(buffer, offset);
+        if let Some(errno) = state.fail_read {
+            return Err(errno.into());
+        }
         buffer.copy_from_slice(&state.cached[offset..][..buffer.len()]);
         if state.dead { Err(Errno::IO.into()) } else { Ok(()) }
     }

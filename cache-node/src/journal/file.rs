@@ -1,6 +1,6 @@
 //! The journal's view of storage: read, write, sync at an offset. Here the real file; tests bring one that fails.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -31,6 +31,49 @@ pub(super) trait BlockFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// Nothing, or a file without a byte in it.
+    Absent,
+    /// A regular file.
+    File,
+    /// A block device.
+    Device,
+}
+
+impl Storage {
+    /// Finds out, following links. Nothing is opened: opening a terminal or a pipe can block.
+    pub(super) fn at(path: &Path) -> Result<Self, JournalError> {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            // A file that is created here would be in memory, and gone after the next boot.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_among_devices(path) => {
+                return Err(JournalError::NoDevice { path: path.to_owned() });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Absent),
+            Err(error) => return Err(JournalError::io(path, "read the file's metadata")(error)),
+        };
+        let file_type = metadata.file_type();
+        let kind = if file_type.is_block_device() {
+            return Ok(Self::Device);
+        } else if file_type.is_file() {
+            return Ok(if metadata.len() == 0 { Self::Absent } else { Self::File });
+        } else if file_type.is_dir() {
+            "directory"
+        } else if file_type.is_char_device() {
+            "character device"
+        } else {
+            "pipe or socket"
+        };
+        Err(JournalError::NotStorage { path: path.to_owned(), kind, wanted: "a regular file or a block device" })
+    }
+}
+
+fn is_among_devices(path: &Path) -> bool {
+    path.starts_with("/dev") && !path.starts_with("/dev/shm")
+}
+
 /// A regular file or a block device, locked against a second process for as long as it is open.
 #[derive(Debug)]
 pub(super) struct DiskFile {
@@ -42,18 +85,47 @@ pub(super) struct DiskFile {
 impl DiskFile {
     /// Opens and locks the file at `path`, which may be `create`d.
     pub(super) fn open(path: &Path, create: bool) -> Result<Self, JournalError> {
+        let is_device = Storage::at(path)? == Storage::Device;
+        // On a device: refuses one that is mounted, part of a RAID, or open elsewhere in the same way.
+        let exclusive = if is_device { OFlags::EXCL } else { OFlags::empty() };
         let open = |flags: OFlags| {
-            let flags = i32::try_from(flags.bits()).expect("open flags are small");
+            let flags = (flags | exclusive).bits().cast_signed();
             OpenOptions::new().read(true).write(true).create(create).truncate(false).custom_flags(flags).open(path)
         };
-        let (file, mode) = direct_or_buffered(open).map_err(JournalError::io(path, "open the file"))?;
+        let (file, mode) = match direct_or_buffered(open) {
+            Ok(opened) => opened,
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                return Err(JournalError::InUse { path: path.to_owned() });
+            }
+            Err(error) => return Err(JournalError::io(path, "open the file")(error)),
+        };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(JournalError::InUse { path: path.to_owned() }),
-            Err(errno) => return Err(JournalError::io(path, "lock the file")(errno.into())),
+            Ok(()) => Ok(Self { file, mode, is_device }),
+            Err(Errno::WOULDBLOCK) => Err(JournalError::InUse { path: path.to_owned() }),
+            Err(errno) => Err(JournalError::io(path, "lock the file")(errno.into())),
         }
-        let metadata = file.metadata().map_err(JournalError::io(path, "read the file's metadata"))?;
-        Ok(Self { file, mode, is_device: metadata.file_type().is_block_device() })
+    }
+
+    /// Opens it to be looked at, locked or not; says whether another process has it.
+    pub(super) fn open_to_read(path: &Path) -> Result<(Self, bool), JournalError> {
+        let is_device = match Storage::at(path)? {
+            Storage::Absent => {
+                let missing = io::Error::from(io::ErrorKind::NotFound);
+                return Err(JournalError::io(path, "find anything to read there")(missing));
+            }
+            storage => storage == Storage::Device,
+        };
+        let open = |flags: OFlags| OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
+        let (file, mode) = direct_or_buffered(open).map_err(JournalError::io(path, "open the file"))?;
+        // Held for an instant, shared: enough to know.
+        let in_use = match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => false,
+            Err(Errno::WOULDBLOCK) => true,
+            Err(errno) => return Err(JournalError::io(path, "ask for its lock")(errno.into())),
+        };
+        let unlocked = rustix::fs::flock(&file, FlockOperation::Unlock);
+        unlocked.map_err(|errno| JournalError::io(path, "give back its lock")(errno.into()))?;
+        Ok((Self { file, mode, is_device }, in_use))
     }
 
     /// Size of the file or device in bytes.
@@ -116,6 +188,18 @@ mod tests {
         let mut read = [0; BLOCK];
         file.read_exact_at(&mut read, BLOCK as u64).expect("the disk works");
         assert_eq!((read, file.size().expect("a size")), ([7; BLOCK], 2 * BLOCK as u64));
+    }
+
+    #[test]
+    fn what_no_journal_can_live_on_is_refused_by_its_kind() {
+        let kind_of = |path: &str| match Storage::at(Path::new(path)) {
+            Err(JournalError::NotStorage { kind, .. }) => kind,
+            other => panic!("{path}: {other:?}"),
+        };
+        assert_eq!((kind_of("/tmp"), kind_of("/dev/null")), ("directory", "character device"));
+        let absent = Storage::at(Path::new("/dev/no-such-disk"));
+        assert!(matches!(absent, Err(JournalError::NoDevice { .. })), "{absent:?}");
+        assert_eq!(Storage::at(Path::new("/tmp/no/such/file")).expect("nothing is there"), Storage::Absent);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! While the disk is busy the open group grows; as soon as it is idle the group goes, however small. So a lone append
 //! waits for nobody, and under load one sync carries as much as came during the one before.
 
+use std::io;
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::error::JournalError;
-use super::group::{FilledGroup, OpenGroup, ParsedGroup, group_bytes, parse, record_bytes};
+use super::group::{FilledGroup, OpenGroup, group_bytes, parse, record_bytes};
 use super::layout::{BLOCK, GroupHeader, Place};
 use super::record::{Record, RecordId};
 use super::ring::Ring;
@@ -178,8 +179,7 @@ impl Filler {
         let mut copies: Vec<(RecordId, Record)> = Vec::new();
         let (mut bytes, mut reserved) = (0, 0);
         for place in places {
-            let found = read_group(&self.ring, self.lineage, *place).map_err(JournalError::poisoned("read a group"))?;
-            for (id, record) in found.records {
+            for (id, record) in self.read_live(*place).map_err(JournalError::poisoned("read a group"))? {
                 let with_this = bytes + record_bytes(&record).expect("it was read from a bounded group");
                 let full = group_bytes(with_this) > budget || copies.len() == GROUP_RECORDS_MAX as usize;
                 if full && !copies.is_empty() {
@@ -193,6 +193,30 @@ impl Filler {
             }
         }
         Ok((!copies.is_empty()).then(|| self.copy(&copies, reserved)))
+    }
+
+    /// Reads back the live records of a durable group.
+    ///
+    /// All of them verified when the group was written or recovered. One that does not any more is damage: an error, so
+    /// that the journal stops, and the next start finds the place and says so.
+    fn read_live(&self, place: Place) -> io::Result<Vec<(RecordId, Record)>> {
+        let mut first = AlignedBuffer::new(BLOCK);
+        self.ring.read(place.position, first.bytes_mut())?;
+        let header = GroupHeader::decode(first.bytes(), self.lineage).filter(|header| header.place == place);
+        let rotten = || io::Error::other(format!("group {} does not verify any more", place.sequence));
+        let header = header.ok_or_else(rotten)?;
+        let mut buffer = AlignedBuffer::new(usize::try_from(header.bytes).expect("a group fits memory"));
+        self.ring.read(place.position, buffer.bytes_mut())?;
+        let mut records = parse(&header, buffer.bytes()).records;
+        let state = self.shared.state();
+        records.retain(|view| state.space.lives_in(view.id, place.sequence));
+        let live = state.space.live_records_of(place.sequence);
+        drop(state);
+        if (records.len() as u64) < live {
+            Err(rotten())
+        } else {
+            Ok(records.iter().map(|view| (view.id, view.to_record())).collect())
+        }
     }
 
     fn copy(&self, copies: &[(RecordId, Record)], reserved: u64) -> OpenGroup {
@@ -217,15 +241,4 @@ impl Filler {
             let _ = waiter.send(Err(error.clone()));
         }
     }
-}
-
-/// Reads a durable group back. What does not verify is left out.
-fn read_group(ring: &Ring, lineage: u128, place: Place) -> std::io::Result<ParsedGroup> {
-    let mut first = AlignedBuffer::new(BLOCK);
-    ring.read(place.position, first.bytes_mut())?;
-    let header = GroupHeader::decode(first.bytes(), lineage).filter(|header| header.place == place);
-    let header = header.ok_or_else(|| std::io::Error::other("a group that was durable does not verify any more"))?;
-    let mut buffer = AlignedBuffer::new(usize::try_from(header.bytes).expect("a group fits memory"));
-    ring.read(place.position, buffer.bytes_mut())?;
-    Ok(parse(&header, buffer.bytes()))
 }

@@ -132,36 +132,60 @@ impl FilledGroup {
     }
 }
 
+/// A record that verifies, where it lies in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordView<'a> {
+    pub(super) id: RecordId,
+    /// Where it begins, bytes from the start of the group.
+    pub(super) offset: usize,
+    pub(super) class: RecordClass,
+    pub(super) head: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl RecordView<'_> {
+    /// Length on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        (RECORD_HEADER_BYTES + self.head.len() + self.body.len()) as u64
+    }
+
+    /// The record, copied out.
+    pub(super) fn to_record(self) -> Record {
+        let (head, body) = (Bytes::copy_from_slice(self.head), Bytes::copy_from_slice(self.body));
+        Record { head, body, class: self.class }
+    }
+}
+
 /// The records of a group that verify.
-pub(super) struct ParsedGroup {
-    pub(super) records: Vec<(RecordId, Record)>,
+pub(super) struct ParsedGroup<'a> {
+    pub(super) records: Vec<RecordView<'a>>,
     /// Whether all of them did.
     pub(super) whole: bool,
 }
 
-/// Takes a group apart. `bytes` starts with the group's header; bodies are copied out.
-pub(super) fn parse(header: &GroupHeader, bytes: &[u8]) -> ParsedGroup {
+/// Takes a group apart. `bytes` starts with the group's header; nothing is copied.
+pub(super) fn parse<'a>(header: &GroupHeader, bytes: &'a [u8]) -> ParsedGroup<'a> {
     let seed = GroupHeader::record_seed(header.lineage, header.opening, header.place.sequence);
     let used = usize::try_from(header.used).expect("a group fits memory");
-    let mut rest = &bytes[GROUP_HEADER_BYTES..used];
+    let mut offset = GROUP_HEADER_BYTES;
     let mut parsed = ParsedGroup { records: Vec::new(), whole: true };
     for _ in 0..header.records {
-        let Some((record, verifies)) = RecordHeader::decode(rest, seed) else {
+        let Some((record, verifies)) = RecordHeader::decode(&bytes[offset..used], seed) else {
             parsed.whole = false;
             return parsed;
         };
-        let (here, behind) = rest.split_at(usize::try_from(record.record_bytes()).expect("it lies inside the group"));
+        let length = usize::try_from(record.record_bytes()).expect("it lies inside the group");
         match class_of(record.class) {
             Some(class) if verifies => {
-                let (head, body) = here[RECORD_HEADER_BYTES..].split_at(record.head_bytes as usize);
-                let (head, body) = (Bytes::copy_from_slice(head), Bytes::copy_from_slice(body));
-                parsed.records.push((RecordId(record.id), Record { head, body, class }));
+                let content = &bytes[offset..][RECORD_HEADER_BYTES..length];
+                let (head, body) = content.split_at(record.head_bytes as usize);
+                parsed.records.push(RecordView { id: RecordId(record.id), offset, class, head, body });
             }
             _ => parsed.whole = false,
         }
-        rest = behind;
+        offset += length;
     }
-    parsed.whole &= rest.is_empty();
+    parsed.whole &= offset == used;
     parsed
 }
 
@@ -211,15 +235,20 @@ mod tests {
             let header = GroupHeader::decode(filled.bytes(), 5).expect("a header");
             let parsed = parse(&header, filled.bytes());
             prop_assert!(parsed.whole);
+            let copied = |view: &RecordView<'_>| (view.id, view.to_record());
             let expected: Vec<_> = (0..).map(RecordId).zip(records.iter().cloned()).collect();
-            prop_assert_eq!(&parsed.records, &expected);
+            prop_assert_eq!(parsed.records.iter().map(copied).collect::<Vec<_>>(), expected.clone());
+            for view in &parsed.records {
+                let content = &filled.bytes()[view.offset + RECORD_HEADER_BYTES..];
+                prop_assert!(content.starts_with(view.head), "it lies where it says");
+            }
 
             let mut bytes = filled.bytes().to_vec();
             let hit = GROUP_HEADER_BYTES + flip.index(usize::try_from(header.used).expect("small") - GROUP_HEADER_BYTES);
             bytes[hit] ^= 1;
             let parsed = parse(&header, &bytes);
             prop_assert!(!parsed.whole);
-            prop_assert!(parsed.records.iter().all(|found| expected.contains(found)));
+            prop_assert!(parsed.records.iter().all(|found| expected.contains(&copied(found))));
         }
     }
 }

@@ -12,6 +12,8 @@ use super::settings::{GROUP_BYTES_WALL, GROUP_RECORDS_MAX};
 pub(super) const BLOCK: usize = 4096;
 /// Where the circular part begins: after the two superblocks.
 pub(super) const RING_START: u64 = 2 * BLOCK as u64;
+/// The smallest ring: a file of 1 MiB, room for a few groups.
+pub(super) const RING_BYTES_MIN: u64 = (1 << 20) - RING_START;
 /// A group starts with this much header.
 pub(super) const GROUP_HEADER_BYTES: usize = 128;
 /// A record starts with this much header.
@@ -19,10 +21,13 @@ pub(super) const RECORD_HEADER_BYTES: usize = 32;
 /// Most damaged places that a superblock remembers. Further ones are reported again at the next start, which is the
 /// safe direction.
 pub(super) const HOLES_MAX: usize = 64;
+/// Positions, group numbers and record ids end here: centuries away, and far enough from overflow.
+const NUMBER_WALL: u64 = 1 << 62;
 
 const SUPERBLOCK_MAGIC: [u8; 8] = *b"KENNELJS";
 const GROUP_MAGIC: [u8; 8] = *b"KENNELJG";
-const VERSION: u32 = 1;
+/// The version of the format that this build writes and reads.
+pub(super) const VERSION: u32 = 1;
 /// Magic, version, length and checksum: what the checksum does not cover.
 const PREFIX_BYTES: usize = 24;
 const SUPERBLOCK_FIXED_BYTES: usize = PREFIX_BYTES + 16 + 16 + 8 + 8 + 16 + 16 + 8 + 4 + 4;
@@ -44,6 +49,11 @@ impl Place {
     /// Where the group after one of `bytes` bytes starts.
     pub(super) fn after(self, bytes: u64) -> Self {
         Self { position: self.position + bytes, sequence: self.sequence + 1 }
+    }
+
+    /// Whether a group can start here at all.
+    fn is_sound(self) -> bool {
+        self.position.is_multiple_of(BLOCK as u64) && self.position < NUMBER_WALL && self.sequence < NUMBER_WALL
     }
 
     fn put(self, mut out: impl BufMut) {
@@ -133,14 +143,31 @@ impl Superblock {
                 (0..count).map(|_| take_hole(&mut input)).collect()
             },
         };
-        let aligned = |place: Place| place.position.is_multiple_of(BLOCK as u64);
-        if superblock.ring_bytes == 0 || !superblock.ring_bytes.is_multiple_of(BLOCK as u64) {
-            return Err(format!("its ring has {} bytes", superblock.ring_bytes));
+        superblock.check()?;
+        Ok(superblock)
+    }
+
+    /// What a checksum cannot vouch for: another build, or a hand, wrote numbers that this one could not live with.
+    fn check(&self) -> Result<(), String> {
+        let ring = self.ring_bytes;
+        if !(RING_BYTES_MIN..NUMBER_WALL).contains(&ring) || !ring.is_multiple_of(BLOCK as u64) {
+            return Err(format!("its ring has {ring} bytes"));
         }
-        if !aligned(superblock.start) || !aligned(superblock.end) || superblock.start > superblock.end {
+        let ends_are_sound = self.start.is_sound() && self.end.is_sound() && self.next_record < NUMBER_WALL;
+        let is_empty = self.start.position == self.end.position;
+        let ends_are_sound = ends_are_sound && is_empty == (self.start.sequence == self.end.sequence);
+        if !ends_are_sound || self.start > self.end || self.end.position - self.start.position > ring {
             return Err("its ends make no sense".to_owned());
         }
-        Ok(superblock)
+        let holes_are_sound = self.holes.iter().all(|hole| {
+            let sound = hole.from.is_sound() && hole.resume.is_sound();
+            let forward = hole.from.position < hole.resume.position && hole.from.sequence < hole.resume.sequence;
+            sound && forward && self.start <= hole.from && hole.resume <= self.end
+        });
+        if !holes_are_sound {
+            return Err("its holes make no sense".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -149,6 +176,11 @@ fn take_hole(input: &mut impl Buf) -> Hole {
     // A larger number than was written cannot pass the checksum.
     let salvaged = u32::try_from(input.get_u64_le()).unwrap_or(u32::MAX);
     Hole { from, resume, salvaged }
+}
+
+/// Whether this was a superblock once, readable or not.
+pub(super) fn has_superblock_magic(block: &[u8]) -> bool {
+    block.starts_with(&SUPERBLOCK_MAGIC)
 }
 
 /// What a group says about itself and about the log.
@@ -204,7 +236,9 @@ impl GroupHeader {
             && (BLOCK as u64..=GROUP_BYTES_WALL).contains(&header.bytes)
             && (GROUP_HEADER_BYTES as u64..=header.bytes).contains(&header.used)
             && header.records <= GROUP_RECORDS_MAX
-            && header.head <= header.place;
+            && header.place.is_sound()
+            && header.head <= header.place
+            && header.next_record < NUMBER_WALL;
         sound.then_some(header)
     }
 
@@ -257,7 +291,7 @@ impl RecordHeader {
             class: input.get_u8(),
         };
         let record = bytes.get(..usize::try_from(header.record_bytes()).ok()?)?;
-        Some((header, xxh3_64_with_seed(&record[8..], seed) == checksum))
+        Some((header, xxh3_64_with_seed(&record[8..], seed) == checksum && header.id < NUMBER_WALL))
     }
 }
 
@@ -294,19 +328,23 @@ mod tests {
     use super::*;
 
     fn place() -> impl Strategy<Value = Place> {
-        (0..1u64 << 40, any::<u64>()).prop_map(|(block, sequence)| Place { position: block << 12, sequence })
+        (0..1u64 << 40, 0..NUMBER_WALL / 2).prop_map(|(block, sequence)| Place { position: block << 12, sequence })
     }
 
     proptest! {
         #[test]
         fn a_superblock_reads_back(
-            journal: u128, lineage: u128, generation: u64, next_record: u64, clean: bool, one in place(), other in place(),
-            holes in prop::collection::vec((place(), place(), any::<u32>()), 0..=HOLES_MAX),
+            journal: u128, lineage: u128, generation: u64, next_record in 0..NUMBER_WALL, clean: bool, start in place(),
+            lengths in prop::collection::vec((1..1000u64, any::<u32>()), 0..=HOLES_MAX),
         ) {
+            let mut end = start;
+            let holes = lengths.into_iter().map(|(blocks, salvaged)| {
+                let from = end;
+                end = from.after(blocks * BLOCK as u64);
+                Hole { from, resume: end, salvaged }
+            }).collect();
             let superblock = Superblock {
-                journal: JournalId(journal), lineage, ring_bytes: 1 << 30, generation,
-                start: one.min(other), end: one.max(other), next_record, clean,
-                holes: holes.into_iter().map(|(from, resume, salvaged)| Hole { from, resume, salvaged }).collect(),
+                journal: JournalId(journal), lineage, ring_bytes: 1 << 30, generation, start, end, next_record, clean, holes,
             };
             let mut block = [0; BLOCK];
             superblock.encode(&mut block);
@@ -314,8 +352,19 @@ mod tests {
         }
 
         #[test]
+        fn a_superblock_whose_numbers_make_no_sense_is_refused(one in place(), other in place(), ring_bytes: u64) {
+            let superblock = Superblock {
+                journal: JournalId(1), lineage: 2, ring_bytes, generation: 3, start: one, end: other, next_record: 4,
+                clean: true, holes: vec![Hole { from: other, resume: one, salvaged: 0 }],
+            };
+            let mut block = [0; BLOCK];
+            superblock.encode(&mut block);
+            prop_assert!(Superblock::decode(&block).is_err());
+        }
+
+        #[test]
         fn a_group_header_reads_back_and_no_flipped_bit_passes(
-            lineage: u128, opening: u64, place in place(), blocks in 1..100u64, next_record: u64, records in 0..=GROUP_RECORDS_MAX,
+            lineage: u128, opening: u64, place in place(), blocks in 1..100u64, next_record in 0..NUMBER_WALL, records in 0..=GROUP_RECORDS_MAX,
             bit in 0..GROUP_HEADER_BYTES * 8,
         ) {
             let bytes = blocks * BLOCK as u64;

@@ -13,10 +13,14 @@
 //! no longer needed. A freed record may come back after a crash, so replay must be idempotent.
 
 mod aligned;
+mod damage;
 mod error;
 mod file;
 mod fill;
+mod foreign;
+mod format;
 mod group;
+mod inspect;
 mod layout;
 mod memory;
 mod open;
@@ -26,6 +30,7 @@ mod ring;
 mod settings;
 mod shared;
 mod space;
+mod window;
 mod write;
 
 #[cfg(test)]
@@ -37,8 +42,11 @@ use std::sync::Arc;
 
 use kennel_protocol::ids::JournalId;
 
+pub use damage::{Damage, DamagedPlace};
 pub use error::{AppendError, JournalError};
 pub use file::IoMode;
+pub use format::{Formatted, format};
+pub use inspect::{InspectedRecord, Inspection, inspect, inspect_image};
 pub use open::Recovered;
 pub use record::{Appended, Record, RecordClass, RecordId};
 pub use settings::JournalSettings;

@@ -11,16 +11,17 @@ use kennel_protocol::ids::JournalId;
 
 use super::Journal;
 use super::aligned::AlignedBuffer;
+use super::damage::Damage;
 use super::error::JournalError;
-use super::file::{BlockFile, DiskFile, IoMode};
+use super::file::{BlockFile, DiskFile, IoMode, Storage};
 use super::fill::{Filler, GROUPS_IN_DISK_MAX};
-use super::group::record_bytes;
+use super::foreign::{Content, look};
 use super::layout::{BLOCK, Place, RING_START, Superblock};
 use super::memory::MemoryJournal;
 use super::record::{Record, RecordId};
-use super::recovery::{Scan, scan};
+use super::recovery::{Keep, Scan, scan};
 use super::ring::Ring;
-use super::settings::{Bounds, JournalSettings};
+use super::settings::{BYTES_MIN, Bounds, JournalSettings};
 use super::shared::{Shared, Threads};
 use super::space::Space;
 use super::write::Writer;
@@ -36,7 +37,7 @@ pub struct Recovered {
     /// Whether it was formatted now.
     pub fresh: bool,
     /// What is wrong, if something that was durable does not verify any more. The records that do are above.
-    pub damaged: Option<String>,
+    pub damaged: Option<Damage>,
     /// Bytes of an incomplete last group that were cut: nobody was told that they were durable.
     pub torn_bytes: u64,
     /// How the storage is reached.
@@ -49,20 +50,28 @@ pub(super) fn open(settings: &JournalSettings) -> Result<(Journal, Recovered), J
         return Ok(open_memory(settings));
     }
     let path = &settings.path;
-    let present = match fs::metadata(path) {
-        Ok(metadata) => metadata.len() > 0 || !metadata.is_file(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        Err(error) => return Err(JournalError::io(path, "read the file's metadata")(error)),
-    };
+    let present = Storage::at(path)? != Storage::Absent;
     let file = if present { DiskFile::open(path, false)? } else { create(settings)? };
     let mode = file.mode;
     let size = file.size().map_err(JournalError::io(path, "find the file's size"))?;
-    if file.is_device && mode == IoMode::Buffered {
-        tracing::warn!(path = %path.display(), "the device refuses O_DIRECT: the journal goes through the page cache");
+    if present {
+        check_content(&file, size, path)?;
     }
     let (journal, mut recovered) = open_on(Arc::new(file), size, mode, settings)?;
     recovered.fresh |= !present;
     Ok((journal, recovered))
+}
+
+/// Refuses what holds something else, or held a journal whose superblocks are gone: neither is blank.
+fn check_content(file: &DiskFile, size: u64, path: &Path) -> Result<(), JournalError> {
+    if file.is_device && file.mode == IoMode::Buffered {
+        tracing::warn!(path = %path.display(), "the device refuses O_DIRECT: the journal goes through the page cache");
+    }
+    match look(file, size).map_err(JournalError::io(path, "read both ends of it"))? {
+        Content::Blank | Content::Journal => Ok(()),
+        Content::Foreign(found) if file.is_device => Err(JournalError::Foreign { path: path.to_owned(), found }),
+        Content::Foreign(reason) => Err(JournalError::Unreadable { path: path.to_owned(), reason }),
+    }
 }
 
 fn open_memory(settings: &JournalSettings) -> (Journal, Recovered) {
@@ -96,7 +105,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn blank_superblock(ring_bytes: u64) -> Superblock {
+pub(super) fn blank_superblock(ring_bytes: u64) -> Superblock {
     Superblock {
         journal: JournalId(crate::random::id()),
         lineage: crate::random::id(),
@@ -123,6 +132,10 @@ pub(super) fn open_on(
     let fresh = matches!(found, Found::Blank);
     let superblock = match found {
         Found::Present(superblock) => superblock,
+        Found::Blank if size < BYTES_MIN => {
+            let reason = format!("it has {size} bytes, a journal at least {BYTES_MIN}");
+            return Err(JournalError::Unreadable { path: settings.path.clone(), reason });
+        }
         Found::Blank => blank_superblock(JournalSettings::ring_bytes(size.min(settings.bytes))),
         Found::Unreadable(reason) => return Err(JournalError::Unreadable { path: settings.path.clone(), reason }),
     };
@@ -131,7 +144,8 @@ pub(super) fn open_on(
         tracing::warn!(ring_bytes, wanted = settings.bytes, "the journal keeps the size that it was formatted with");
     }
     let ring = Ring::new(file, ring_bytes);
-    let scan = if fresh { Scan::default() } else { scan(&ring, &superblock).map_err(failed("read the log"))? };
+    let scan =
+        if fresh { Scan::default() } else { scan(&ring, &superblock, Keep::Bodies).map_err(failed("read the log"))? };
     let superblock = succeed(&superblock, &scan);
     // This sync also makes durable what was only read from a cache: a group that was never synced may have been found
     // whole, and from now on the node answers with it.
@@ -141,7 +155,7 @@ pub(super) fn open_on(
 
 /// The superblock under which the node goes on after `scan`.
 fn succeed(found: &Superblock, scan: &Scan) -> Superblock {
-    let journal = if scan.damage.is_some() { JournalId(crate::random::id()) } else { found.journal };
+    let journal = if scan.is_damaged() { JournalId(crate::random::id()) } else { found.journal };
     Superblock {
         journal,
         generation: found.generation + 1,
@@ -186,9 +200,9 @@ fn start(
     let threads = threads.map_err(JournalError::io(&settings.path, "start its threads"))?;
     let recovered = Recovered {
         journal,
-        records: scan.records.into_iter().map(|(id, (_, record))| (id, record)).collect(),
         fresh,
-        damaged: scan.damage,
+        damaged: scan.is_damaged().then_some(scan.damage),
+        records: scan.records.into_iter().map(|(id, found)| (id, found.record)).collect(),
         torn_bytes: scan.torn_bytes,
         mode,
     };
@@ -197,17 +211,17 @@ fn start(
 
 fn restore(bounds: Bounds, scan: &Scan) -> Space {
     let mut space = Space::new(bounds, scan.end);
-    for place in &scan.groups {
-        space.restore_group(*place);
+    for group in &scan.groups {
+        space.restore_group(group.place);
     }
-    for (id, (group, record)) in &scan.records {
-        space.restore_record(*id, record_bytes(record).expect("it was read from a bounded group"), *group);
+    for (id, found) in &scan.records {
+        space.restore_record(*id, found.bytes, found.group);
     }
     space.release();
     space
 }
 
-enum Found {
+pub(super) enum Found {
     /// Zeros: never formatted.
     Blank,
     Present(Superblock),
@@ -216,7 +230,7 @@ enum Found {
 }
 
 /// The newer of the two copies.
-fn read_superblock(file: &dyn BlockFile, size: u64) -> io::Result<Found> {
+pub(super) fn read_superblock(file: &dyn BlockFile, size: u64) -> io::Result<Found> {
     if size < RING_START {
         return Ok(Found::Unreadable(format!("it has only {size} bytes")));
     }
@@ -237,6 +251,7 @@ fn read_superblock(file: &dyn BlockFile, size: u64) -> io::Result<Found> {
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => one,
         (Err(reason), Err(_)) => return Ok(Found::Unreadable(reason)),
     };
+    // The numbers of a superblock are far from overflow.
     if RING_START + newest.ring_bytes > size {
         let reason = format!("it was formatted with {} bytes and has {size}", RING_START + newest.ring_bytes);
         return Ok(Found::Unreadable(reason));

@@ -5,60 +5,97 @@
 //! the superblock says that it was durable, is damage: what verifies is kept, the place is remembered as a hole.
 //!
 //! One thing cannot be told apart: the very last group rotting before a crash looks like a torn one.
+//!
+//! Memory holds one window of the log and what the caller wants to keep of the live records: with their bodies, or the
+//! places where these lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use super::aligned::AlignedBuffer;
-use super::group::{ParsedGroup, parse};
-use super::layout::{BLOCK, GroupHeader, HOLES_MAX, Hole, Place, Superblock};
+use bytes::Bytes;
+
+use super::damage::{Damage, DamagedPlace};
+use super::group::{RecordView, parse};
+use super::layout::{BLOCK, GroupHeader, HOLES_MAX, Hole, Place, RING_START, Superblock};
 use super::record::{Record, RecordId};
 use super::ring::Ring;
+use super::window::Window;
 
-/// How much is read at once: long enough for the disk's full rate.
-const WINDOW_BYTES: usize = 8 << 20;
+/// What is kept of a record in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Head and body.
+    Bodies,
+    /// The head alone: the body stays where it lies.
+    Heads,
+}
+
+/// A record that the log holds.
+#[derive(Debug)]
+pub(super) struct FoundRecord {
+    /// The number of the newest group that holds it.
+    pub(super) group: u64,
+    /// Where it begins there, a position of the log.
+    pub(super) position: u64,
+    /// Its length on disk.
+    pub(super) bytes: u64,
+    /// Without its body if only heads are kept.
+    pub(super) record: Record,
+}
 
 /// What a log holds.
 #[derive(Default)]
 pub(super) struct Scan {
     /// Groups at or after the head, oldest first; damaged ones with something left in them too.
-    pub(super) groups: Vec<Place>,
+    pub(super) groups: VecDeque<FoundGroup>,
     /// Records of these groups, each with the newest group that holds it.
-    pub(super) records: BTreeMap<RecordId, (u64, Record)>,
+    pub(super) records: BTreeMap<RecordId, FoundRecord>,
     pub(super) head: Place,
     pub(super) end: Place,
     pub(super) next_record: u64,
     pub(super) holes: Vec<Hole>,
-    /// New damage, in words.
-    pub(super) damage: Option<String>,
+    /// New damage.
+    pub(super) damage: Damage,
     /// Bytes of the incomplete last group that were cut; 0 if not even its header is there.
     pub(super) torn_bytes: u64,
 }
 
+/// A group, and the records that it held when it was read.
+pub(super) struct FoundGroup {
+    pub(super) place: Place,
+    records: Vec<RecordId>,
+}
+
 /// Reads the log from the superblock's start to its end.
-pub(super) fn scan(ring: &Ring, superblock: &Superblock) -> io::Result<Scan> {
+pub(super) fn scan(ring: &Ring, superblock: &Superblock, keep: Keep) -> io::Result<Scan> {
     let limit = superblock.start.position + ring.bytes();
-    let window = Window { ring, limit, buffer: AlignedBuffer::new(WINDOW_BYTES), from: 0, length: 0 };
+    let window = Window::new(ring, limit);
     let scan = Scan { head: superblock.start, next_record: superblock.next_record, ..Scan::default() };
-    let mut scanner = Scanner { superblock, limit, window, scan };
+    let mut scanner = Scanner { superblock, ring_bytes: ring.bytes(), limit, keep, window, scan };
     let mut at = superblock.start;
     while let Some(next) = scanner.step(at)? {
         at = next;
     }
     let mut scan = scanner.scan;
     scan.end = at;
-    let head = scan.head;
-    scan.groups.retain(|place| *place >= head);
-    scan.records.retain(|_, (group, _)| *group >= head.sequence);
-    scan.holes.retain(|hole| hole.from >= head);
+    scan.holes.retain(|hole| hole.from >= scan.head);
     Ok(scan)
 }
 
 struct Scanner<'a> {
     superblock: &'a Superblock,
+    ring_bytes: u64,
     limit: u64,
+    keep: Keep,
     window: Window<'a>,
     scan: Scan,
+}
+
+/// What was read at one place.
+struct Reading {
+    header: Option<GroupHeader>,
+    records: Vec<(RecordId, FoundRecord)>,
+    whole: bool,
 }
 
 impl Scanner<'_> {
@@ -67,31 +104,43 @@ impl Scanner<'_> {
         if at.position >= self.limit {
             return Ok(None);
         }
-        let header = self.header(at.position)?.filter(|header| header.place == at);
-        let parsed = match header {
-            Some(header) => parse(&header, self.window.bytes(at.position, header.bytes)?),
-            None => ParsedGroup { records: Vec::new(), whole: false },
-        };
+        let reading = self.read(at)?;
         let known = self.superblock.holes.iter().find(|hole| hole.from == at).copied();
-        if let (Some(header), true, None) = (header, parsed.whole, known) {
-            self.scan.head = self.scan.head.max(header.head);
+        if let (Some(header), true, None) = (reading.header, reading.whole, known) {
+            self.scan.take(at, reading.records);
             self.scan.next_record = self.scan.next_record.max(header.next_record);
-            self.keep(at, parsed);
+            self.scan.drop_below(header.head);
             return Ok(Some(at.after(header.bytes)));
         }
-        let salvaged = u32::try_from(parsed.records.len()).expect("a group's records are bounded");
-        if let Some(hole) = known.filter(|hole| hole.salvaged <= salvaged) {
+        let kept = u32::try_from(reading.records.len()).expect("a group's records are bounded");
+        if let Some(hole) = known.filter(|hole| hole.salvaged <= kept) {
             self.scan.holes.push(hole);
-            self.keep(at, parsed);
+            self.scan.take(at, reading.records);
             return Ok(Some(hole.resume));
         }
         let Some(resume) = self.resume_behind(at, known)? else {
-            self.scan.torn_bytes = header.map_or(0, |header| header.bytes);
+            self.scan.torn_bytes = reading.header.map_or(0, |header| header.bytes);
             return Ok(None);
         };
-        self.report(at, resume, salvaged);
-        self.keep(at, parsed);
+        let first_lost = match (known, reading.header) {
+            (Some(hole), _) => hole.salvaged - kept,
+            (None, Some(header)) => header.records.saturating_sub(kept),
+            (None, None) => 1,
+        };
+        self.report(at, resume, kept, first_lost);
+        self.scan.take(at, reading.records);
         Ok(Some(resume))
+    }
+
+    fn read(&mut self, at: Place) -> io::Result<Reading> {
+        let Some(header) = self.header(at.position)?.filter(|header| header.place == at) else {
+            return Ok(Reading { header: None, records: Vec::new(), whole: false });
+        };
+        let keep = self.keep;
+        let length = usize::try_from(header.bytes).expect("a group fits memory");
+        let parsed = parse(&header, self.window.bytes(at.position, length)?);
+        let found = |view: &RecordView<'_>| (view.id, FoundRecord::new(at, view, keep));
+        Ok(Reading { header: Some(header), records: parsed.records.iter().map(found).collect(), whole: parsed.whole })
     }
 
     /// Where the log goes on behind a group that does not verify; `None` if nothing proves that it was ever durable.
@@ -115,57 +164,66 @@ impl Scanner<'_> {
         Ok((at.sequence < self.superblock.end.sequence).then_some(self.superblock.end))
     }
 
-    fn keep(&mut self, at: Place, parsed: ParsedGroup) {
-        self.scan.groups.push(at);
-        for (id, record) in parsed.records {
-            self.scan.next_record = self.scan.next_record.max(id.0 + 1);
-            self.scan.records.insert(id, (at.sequence, record));
-        }
-    }
-
-    fn report(&mut self, from: Place, resume: Place, salvaged: u32) {
+    fn report(&mut self, from: Place, resume: Place, kept: u32, first_lost: u32) {
         if self.scan.holes.len() < HOLES_MAX {
-            self.scan.holes.push(Hole { from, resume, salvaged });
+            self.scan.holes.push(Hole { from, resume, salvaged: kept });
         }
-        let first = || {
-            let (groups, offset) = (resume.sequence - from.sequence, from.position % self.window.ring.bytes());
-            format!("{groups} group(s) from number {} at ring offset {offset} do not verify", from.sequence)
-        };
-        self.scan.damage.get_or_insert_with(first);
+        let groups = resume.sequence - from.sequence;
+        self.scan.damage.add(DamagedPlace {
+            offset: RING_START + from.position % self.ring_bytes,
+            bytes: resume.position - from.position,
+            group: from.sequence,
+            groups,
+            records_kept: kept,
+            // Of the other groups nothing is known, but that none was empty.
+            records_lost: u64::from(first_lost) + (groups - 1),
+        });
     }
 
     fn header(&mut self, position: u64) -> io::Result<Option<GroupHeader>> {
         let lineage = self.superblock.lineage;
         let limit = self.limit;
-        let header = GroupHeader::decode(self.window.bytes(position, BLOCK as u64)?, lineage);
+        let header = GroupHeader::decode(self.window.bytes(position, BLOCK)?, lineage);
         // What claims to reach into the log's own start was never written like that.
         Ok(header.filter(|header| position + header.bytes <= limit))
     }
 }
 
-/// A stretch of the ring in memory, moved forward in long reads.
-struct Window<'a> {
-    ring: &'a Ring,
-    limit: u64,
-    buffer: AlignedBuffer,
-    from: u64,
-    length: u64,
+impl Scan {
+    /// Whether something is damaged that was not known to be.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damage.places_count > 0
+    }
+
+    fn take(&mut self, place: Place, records: Vec<(RecordId, FoundRecord)>) {
+        let ids = records.iter().map(|(id, _)| *id).collect();
+        for (id, record) in records {
+            self.next_record = self.next_record.max(id.0 + 1);
+            self.records.insert(id, record);
+        }
+        self.groups.push_back(FoundGroup { place, records: ids });
+    }
+
+    /// A later group says what is no longer needed: forgotten at once, so that only what may be live is in memory.
+    fn drop_below(&mut self, head: Place) {
+        self.head = self.head.max(head);
+        while let Some(oldest) = self.groups.pop_front_if(|group| group.place < self.head) {
+            for id in oldest.records {
+                // What was copied forward lives on in a newer group.
+                if self.records.get(&id).is_some_and(|found| found.group == oldest.place.sequence) {
+                    self.records.remove(&id);
+                }
+            }
+        }
+    }
 }
 
-impl Window<'_> {
-    fn bytes(&mut self, position: u64, length: u64) -> io::Result<&[u8]> {
-        assert!(position + length <= self.limit, "nobody reads beyond one lap");
-        if position < self.from || position + length > self.from + self.length {
-            let wanted = length.max(WINDOW_BYTES as u64).min(self.limit - position);
-            let wanted_bytes = usize::try_from(wanted).expect("a group fits memory");
-            if self.buffer.capacity() < wanted_bytes {
-                self.buffer = AlignedBuffer::new(wanted_bytes);
-            }
-            self.length = 0;
-            self.ring.read(position, &mut self.buffer.bytes_mut()[..wanted_bytes])?;
-            (self.from, self.length) = (position, wanted);
-        }
-        let start = usize::try_from(position - self.from).expect("it lies inside the window");
-        Ok(&self.buffer.bytes()[start..][..usize::try_from(length).expect("it lies inside the window")])
+impl FoundRecord {
+    fn new(group: Place, view: &RecordView<'_>, keep: Keep) -> Self {
+        let record = match keep {
+            Keep::Bodies => view.to_record(),
+            Keep::Heads => Record { head: Bytes::copy_from_slice(view.head), body: Bytes::new(), class: view.class },
+        };
+        Self { group: group.sequence, position: group.position + view.offset as u64, bytes: view.bytes(), record }
     }
 }

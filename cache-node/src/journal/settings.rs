@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::JournalError;
-use super::layout::{BLOCK, RING_START};
+use super::layout::{BLOCK, RING_BYTES_MIN, RING_START};
 
 /// The smallest journal: room for a few groups. Real ones have gigabytes.
-const BYTES_MIN: u64 = 1 << 20;
+pub(super) const BYTES_MIN: u64 = RING_START + RING_BYTES_MIN;
 /// Below this, padding could make copying forward gain nothing.
 const GROUP_BYTES_MIN: usize = 64 << 10;
 /// The largest group that recovery is asked to believe, and so the largest append on disk: Iggy's largest batch

@@ -181,6 +181,18 @@ impl Space {
         true
     }
 
+    /// Whether a record is live, and that group holds it.
+    pub(super) fn lives_in(&self, id: RecordId, group: u64) -> bool {
+        self.records.get(&id).is_some_and(|held| held.group == Some(group))
+    }
+
+    /// How many live records a group holds; none if it is gone.
+    pub(super) fn live_records_of(&self, group: u64) -> u64 {
+        let index = self.groups.partition_point(|one| one.place.sequence < group);
+        let found = self.groups.get(index).filter(|one| one.place.sequence == group);
+        found.map_or(0, |one| u64::from(one.live))
+    }
+
     /// The oldest group that is still needed, or the tail.
     pub(super) fn head(&self) -> Place {
         self.groups.front().map_or(self.tail, |group| group.place)

@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use super::error::JournalError;
 use super::group::FilledGroup;
@@ -14,6 +15,9 @@ use super::shared::Shared;
 
 /// The superblock follows the head at least this many times per lap, so that recovery reads little that is dead.
 const SUPERBLOCKS_PER_LAP: u64 = 8;
+
+/// A healthy disk writes the largest group in a tenth of this.
+const SLOW_DISK: Duration = Duration::from_secs(1);
 
 /// What the disk thread owns.
 pub(super) struct Writer {
@@ -58,8 +62,15 @@ impl Writer {
         let start = self.superblock.start.position;
         assert!(end - start <= self.ring.bytes(), "nothing is overwritten that recovery would read");
         let position = group.header.place.position;
+        let started = Instant::now();
         self.ring.write(position, group.bytes()).map_err(JournalError::poisoned("write a group"))?;
-        self.ring.sync().map_err(JournalError::poisoned("sync a group"))
+        self.ring.sync().map_err(JournalError::poisoned("sync a group"))?;
+        let taken = started.elapsed();
+        if taken > SLOW_DISK {
+            // Appends wait meanwhile, and callers are told `Busy`; that is all that can be done about a slow disk here.
+            tracing::warn!(?taken, bytes = group.header.bytes, "the journal's disk was slow to write a group");
+        }
+        Ok(())
     }
 
     fn write_superblock(&mut self, head: Place, clean: bool) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! An adopted entry has no bytes of its own: it holds on to the record it points at (PROTOCOL R10).
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use kennel_protocol::ids::{Epoch, Lsn};
 
@@ -46,8 +47,16 @@ impl Ledger {
 
     /// Lets go of an epoch's entries below a number; returns the records that nobody holds any more.
     pub(super) fn free(&mut self, epoch: Epoch, below: Lsn) -> Vec<RecordId> {
+        self.free_range((epoch, Lsn(0))..(epoch, below))
+    }
+
+    /// Lets go of an epoch's entries from a number on; returns the records that nobody holds any more.
+    pub(super) fn free_from(&mut self, epoch: Epoch, from: Lsn) -> Vec<RecordId> {
+        self.free_range((epoch, from)..(epoch, Lsn(u64::MAX)))
+    }
+
+    fn free_range(&mut self, range: Range<(Epoch, Lsn)>) -> Vec<RecordId> {
         let mut freed = Vec::new();
-        let range = (epoch, Lsn(0))..(epoch, below);
         while let Some((slot, _)) = self.slots.range(range.clone()).next() {
             let slot = *slot;
             let ids = self.slots.remove(&slot).expect("found above");

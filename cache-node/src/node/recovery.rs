@@ -1,9 +1,11 @@
 //! From journal records to what each shard's machine starts with.
 //!
 //! Freed records can come back after a crash; they do no harm, because every run is cut to its dense end and the bucket
-//! decides what is stored.
+//! decides what is stored. Where a journal is damaged a hole means loss instead: its runs are cut to their dense start,
+//! from which a gathering goes up, and the holes are told. Such a journal has a new id, so its entries have no vote.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use kennel_core::shard::RecoveredShard;
 use kennel_protocol::entry::{Entry, NumberedEntry};
@@ -22,6 +24,17 @@ pub(super) struct ShardPart {
     pub(super) ledger: Ledger,
     /// Records that nobody needs any more.
     pub(super) unneeded: Vec<RecordId>,
+    /// Entries that are missing between others; told of a damaged journal only.
+    pub(super) missing: Vec<(Epoch, Range<Lsn>)>,
+}
+
+/// Whether a journal is what it was when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// What lies below a hole of a run was stored.
+    Authentic,
+    /// What lies in a hole of a run may be lost.
+    Damaged,
 }
 
 /// Sorts a journal's records by shard.
@@ -30,13 +43,14 @@ pub(super) struct ShardPart {
 /// If a record cannot be read: another build wrote it. The journal is left as it is.
 pub(super) fn sort_records(
     records: Vec<(RecordId, Record)>,
+    condition: Condition,
 ) -> Result<BTreeMap<ShardId, ShardPart>, JournalRecordError> {
     let mut held: BTreeMap<ShardId, Held> = BTreeMap::new();
     for (id, record) in records {
         let decoded = JournalRecord::decode(&record.head)?;
         held.entry(decoded.shard()).or_default().take(id, decoded, record);
     }
-    Ok(held.into_iter().map(|(shard, held)| (shard, held.finish())).collect())
+    Ok(held.into_iter().map(|(shard, held)| (shard, held.finish(condition))).collect())
 }
 
 /// The records of one shard, before runs are cut.
@@ -77,7 +91,7 @@ impl Held {
         }
     }
 
-    fn finish(self) -> ShardPart {
+    fn finish(self, condition: Condition) -> ShardPart {
         let mut part = ShardPart { unneeded: self.unneeded, ..ShardPart::default() };
         if let Some((epoch, id)) = self.sealed {
             part.recovered.sealed = epoch;
@@ -98,8 +112,16 @@ impl Held {
                 None => part.unneeded.push(id),
             }
         }
+        let mut cuts = Vec::new();
         for (epoch, run) in runs {
-            part.take_run(epoch, run);
+            match condition {
+                Condition::Authentic => part.take_run(epoch, run),
+                Condition::Damaged => cuts.push((epoch, part.take_damaged_run(epoch, run))),
+            }
+        }
+        // Last: what is cut off here may lend its bytes to an entry that adopted it.
+        for (epoch, end) in cuts {
+            part.unneeded.extend(part.ledger.free_from(epoch, end));
         }
         part
     }
@@ -124,6 +146,26 @@ impl ShardPart {
         }
         self.unneeded.extend(self.ledger.free(epoch, from));
         self.recovered.runs.push((epoch, entries));
+    }
+
+    /// Keeps the dense run that begins at the lowest number, says what is missing above it, and returns where it ends.
+    fn take_damaged_run(&mut self, epoch: Epoch, run: BTreeMap<Lsn, (Vec<RecordId>, Entry)>) -> Lsn {
+        let mut next = run.first_key_value().map_or(Lsn(0), |(lsn, _)| *lsn);
+        let mut dense_end = next;
+        let mut entries = Vec::new();
+        for (lsn, (ids, entry)) in run {
+            self.ledger.hold(epoch, lsn, &ids);
+            if lsn > next {
+                self.missing.push((epoch, next..lsn));
+            }
+            next = lsn.next();
+            if lsn == dense_end {
+                dense_end = next;
+                entries.push(NumberedEntry { lsn, entry });
+            }
+        }
+        self.recovered.runs.push((epoch, entries));
+        dense_end
     }
 }
 
@@ -164,7 +206,29 @@ mod tests {
 
     fn sort(records: Vec<Record>) -> ShardPart {
         let numbered = (0..).map(RecordId).zip(records).collect();
-        sort_records(numbered).expect("readable records").remove(&SHARD).expect("the shard's part")
+        let sorted = sort_records(numbered, Condition::Authentic);
+        sorted.expect("readable records").remove(&SHARD).expect("the shard's part")
+    }
+
+    #[test]
+    fn a_damaged_run_is_cut_to_its_dense_start_and_tells_its_holes() {
+        let adopted = JournalRecord::Adopted {
+            shard: SHARD,
+            epoch: Epoch(2),
+            lsn: Lsn(0),
+            source_epoch: Epoch(1),
+            source_lsn: Lsn(9),
+        };
+        let records = [entry(1, 3), entry(1, 4), entry(1, 7), entry(1, 9), record(&adopted)];
+        let numbered = (0..).map(RecordId).zip(records).collect();
+        let mut sorted = sort_records(numbered, Condition::Damaged).expect("readable records");
+        let mut part = sorted.remove(&SHARD).expect("the shard's part");
+        let lsns = |run: &[NumberedEntry]| run.iter().map(|numbered| numbered.lsn.0).collect::<Vec<_>>();
+        let runs: Vec<_> = part.recovered.runs.iter().map(|(epoch, run)| (epoch.0, lsns(run))).collect();
+        assert_eq!(runs, [(1, vec![3, 4]), (2, vec![0])]);
+        assert_eq!(part.missing, [(Epoch(1), Lsn(5)..Lsn(7)), (Epoch(1), Lsn(8)..Lsn(9))]);
+        assert_eq!(part.unneeded, [RecordId(2)], "what is adopted lends its bytes");
+        assert_eq!(part.ledger.free(Epoch(1), Lsn(5)), [RecordId(0), RecordId(1)], "the rest is held");
     }
 
     #[test]

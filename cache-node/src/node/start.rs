@@ -28,7 +28,7 @@ use super::error::NodeError;
 use super::journal_edge::JournalEdge;
 use super::members::Members;
 use super::peers::Peers;
-use super::recovery::{ShardPart, sort_records};
+use super::recovery::{Condition, ShardPart, sort_records};
 use super::roles::Roles;
 use super::serve::Serving;
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
@@ -47,6 +47,9 @@ use crate::{metrics, random};
 
 /// A journal group is closed at this size: large enough to keep a disk busy, small enough to bound its latency.
 const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Lines in the log about what a damaged journal lacks.
+const MISSING_REPORTS_MAX: usize = 64;
 
 /// An object waits for the idle interval below this size.
 const OBJECT_BYTES_IDLE: u64 = 64 << 10;
@@ -99,7 +102,9 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let handle = metrics::install();
     let mut foundation = lay_foundation(&settings).await?;
     let records = core::mem::take(&mut foundation.recovered.records);
-    let parts = sort_records(records).map_err(NodeError::JournalRecord)?;
+    let condition = if foundation.recovered.damaged.is_some() { Condition::Damaged } else { Condition::Authentic };
+    let parts = sort_records(records, condition).map_err(NodeError::JournalRecord)?;
+    report_missing(&parts);
 
     let endpoint = QuicEndpoint::bind(settings.listen.quic, &foundation.tls, quic_settings());
     let endpoint = endpoint.map_err(NodeError::Quic)?;
@@ -328,7 +333,21 @@ fn report_recovery(recovered: &Recovered) {
     let (records, torn) = (recovered.records.len(), recovered.torn_bytes);
     tracing::info!(journal = %recovered.journal, records, torn_bytes = torn, mode = ?recovered.mode, "the journal is open");
     if let Some(damage) = &recovered.damaged {
-        tracing::error!(damage, "the journal is damaged; it counts as a new one, and the other copies decide");
+        metrics::record_journal_damage(damage.records_lost);
+        tracing::error!(
+            journal = %recovered.journal,
+            records_lost = damage.records_lost,
+            %damage,
+            "the journal is damaged: it goes on under a new id and has no vote until it is a copy again"
+        );
+    }
+}
+
+/// Says which entries a damaged journal lacks, as far as what is around them tells.
+fn report_missing(parts: &BTreeMap<ShardId, ShardPart>) {
+    let missing = parts.iter().flat_map(|(shard, part)| part.missing.iter().map(move |missing| (shard, missing)));
+    for (shard, (epoch, lsns)) in missing.take(MISSING_REPORTS_MAX) {
+        tracing::error!(%shard, %epoch, from = %lsns.start, end = %lsns.end, "the damaged journal lacks these entries");
     }
 }
 

@@ -68,6 +68,20 @@ fn what_is_no_journal_is_left_alone() {
 }
 
 #[test]
+fn a_journal_without_its_superblocks_is_not_taken_for_a_blank_file() {
+    let (_folder, settings) = folder();
+    let (journal, _) = Journal::open(&settings).expect("a new journal");
+    append(&journal, record(1, 100));
+    journal.close().expect("the disk works");
+    let file = fs::OpenOptions::new().write(true).open(&settings.path).expect("it is there");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8192], 0).expect("it works");
+    assert!(matches!(Journal::open(&settings), Err(JournalError::Unreadable { .. })));
+    // A file of zeros, as an operator makes one ahead of time, is blank.
+    fs::write(&settings.path, vec![0; DISK_BYTES]).expect("it works");
+    assert!(Journal::open(&settings).expect("it is formatted in place").1.fresh);
+}
+
+#[test]
 fn a_shrunken_file_is_refused() {
     let (_folder, settings) = folder();
     Journal::open(&settings).expect("a new journal").0.close().expect("the disk works");

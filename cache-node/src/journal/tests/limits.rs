@@ -94,22 +94,47 @@ fn a_pinned_record_is_copied_forward_and_keeps_its_id() {
     journal.free([pinned]);
 }
 
+/// F8: what was not flushed never counts as durable, and a flush that failed is never tried again: the kernel may have
+/// thrown the pages away, so that a second one would succeed and prove nothing.
 #[test]
-fn a_failed_sync_stops_the_journal_for_good() {
-    for fail in [FaultyDisk::fail_writes, FaultyDisk::fail_syncs] {
+fn a_failed_write_or_sync_stops_the_journal_for_good() {
+    for (fail, errno) in [
+        (FaultyDisk::fail_writes as fn(&FaultyDisk, Errno), Errno::NOSPC),
+        (FaultyDisk::fail_writes, Errno::IO),
+        (FaultyDisk::fail_syncs, Errno::NOSPC),
+        (FaultyDisk::fail_syncs, Errno::IO),
+    ] {
         let disk = FaultyDisk::new(DISK_BYTES);
         let (journal, _) = open(&disk);
         let kept = append(&journal, record(1, 100));
-        fail(&disk, Errno::NOSPC);
+        let syncs = disk.syncs();
+        fail(&disk, errno);
         let lost = journal.append(vec![record(2, 100)]).expect("it does not know yet");
         let error = lost.done.blocking_recv().expect("an answer").expect_err("the disk failed");
-        assert!(matches!(error, JournalError::Poisoned { .. }));
+        let JournalError::Poisoned { source, .. } = error else { panic!("unexpected: {error}") };
+        assert_eq!(source.raw_os_error(), Some(errno.raw_os_error()));
         disk.heal();
         assert!(matches!(journal.append(vec![record(3, 100)]), Err(AppendError::Poisoned(_))));
         journal.close().expect_err("it cannot close properly");
+        assert_eq!(disk.syncs(), syncs, "nothing was synced after the failure");
         let (_, recovered) = open(&disk.crash(super::super::faults::Crash::Power { arrived_percent: 0, seed: 1 }));
         assert_eq!(recovered.records, [(kept, record(1, 100))]);
+        assert_eq!(recovered.damaged, None);
     }
+}
+
+/// F8: a disk that cannot be read is not an empty one.
+#[test]
+fn a_disk_that_cannot_be_read_is_not_opened() {
+    let disk = FaultyDisk::new(DISK_BYTES);
+    let (journal, _) = open(&disk);
+    let kept = append(&journal, record(1, 100));
+    drop(journal);
+    disk.fail_reads(Errno::IO);
+    let error = try_open(&disk).map(|_| ()).expect_err("it cannot be read");
+    assert!(matches!(error, JournalError::Io { action: "read the superblock", .. }), "{error}");
+    disk.heal();
+    assert_eq!(open(&disk).1.records, [(kept, record(1, 100))]);
 }
 
 #[test]
