@@ -6,6 +6,7 @@ pub mod bucket;
 pub mod config;
 pub mod gossip;
 pub mod http;
+pub mod inspect;
 pub mod journal;
 pub mod metrics;
 pub mod node;

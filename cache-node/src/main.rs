@@ -1,5 +1,7 @@
 //! The command line of a cache node. It parses, prints and starts; everything else is in the library.
 
+mod journal_command;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cache_node::config::{Layers, Settings, Sources};
 use clap::{Args, Parser, Subcommand};
+use journal_command::JournalCommand;
 use kennel_protocol::ids::ShardId;
 use kennel_transport::certs::{Overwrite, create_development_ca};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +27,9 @@ enum Command {
     Run(Configuration),
     /// Accept, for one shard, the loss of what unreachable journals alone hold. Only where bringing them back is hopeless.
     Force(Force),
+    /// Look at a journal, or make one on a device.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Check a configuration and print what it comes to, secrets redacted.
     CheckConfig(Configuration),
     /// Make a development CA with certificates for nodes, shippers and readers.
@@ -69,6 +75,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(configuration) => run(&configuration),
         Command::Force(force) => accept_loss(&force),
+        Command::Journal(command) => journal_command::run(&command),
         Command::CheckConfig(configuration) => check_config(&configuration),
         Command::Certs(certs) => make_certificates(&certs),
         Command::Version => {
