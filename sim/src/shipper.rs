@@ -132,7 +132,11 @@ impl Shipper {
     /// Whether everything that the source has is in the bucket, as far as this shipper was told.
     pub fn is_done(&self, sources: &[Partition]) -> bool {
         let mut pairs = self.cursors.iter().zip(sources);
-        pairs.all(|(cursor, source)| cursor.diverged || source.deleted || cursor.stored >= self.visible_end(source))
+        pairs.all(|(cursor, source)| {
+            // It has yet to look at what the source has now.
+            let looks = source.lost_any() && !ring_equals_source(cursor.ring_last, source);
+            cursor.diverged || source.deleted || (!looks && cursor.stored >= self.visible_end(source))
+        })
     }
 
     /// Whether it found that the ring holds another history than a source.

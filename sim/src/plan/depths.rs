@@ -47,10 +47,11 @@ impl Plan {
         plan.depths.stale_claims = rarely(500);
         plan.depths.long_sleeps = stream.chance(200);
         plan.depths.oversleeps = stream.chance(150);
+        plan.weather.faults.extend(DEEP_FAULTS.iter().filter(|_| stream.chance(150)));
+        // What is drawn later is drawn last: the seeds that failed before keep their worlds.
         if stream.chance(200) {
             plan.depths.garbled = stream.between(1, 150);
         }
-        plan.weather.faults.extend(DEEP_FAULTS.iter().filter(|_| stream.chance(150)));
         plan
     }
 
