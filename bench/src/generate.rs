@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kennel_protocol::batch::{BATCH_HEADER_BYTES, BatchBuilder, MESSAGE_HEADER_BYTES, MessageParts};
 use kennel_protocol::ids::{Offset, PartitionId};
 
+use crate::random::Random;
+
 /// Noise that payloads are cut from. Larger than any cache line of interest, small enough to stay in L2.
 const POOL_BYTES: usize = 1 << 20;
 /// Longest payload that is generated.
@@ -286,24 +288,6 @@ fn user_headers(number: u64) -> Vec<u8> {
 fn noise(seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     (0..POOL_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect()
-}
-
-/// `SplitMix64`: tiny, fast, the same everywhere, and good enough for data that only has to differ.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
 }
 
 const _: () = {

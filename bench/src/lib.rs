@@ -1,6 +1,8 @@
 //! Generates Iggy data, verifies reads and measures Kennel.
 
+pub mod chaos;
 pub mod generate;
 pub mod quickstart;
+mod random;
 pub mod verify;
 pub mod walk;

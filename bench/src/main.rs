@@ -12,6 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use indicatif::{ProgressBar, ProgressStyle};
+use kennel_bench::chaos::radosgw::Radosgw;
+use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
@@ -34,6 +36,8 @@ enum Command {
     Verify(VerifyArgs),
     /// The tour of the README: three real nodes, a kill, a cold restart, every message compared.
     Quickstart(QuickstartArgs),
+    /// Rings of real processes, everything that can go wrong with them, and an oracle.
+    Chaos(ChaosArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +57,52 @@ struct QuickstartArgs {
     /// Leave the ring running.
     #[arg(long)]
     keep: bool,
+}
+
+#[derive(Debug, Args)]
+struct ChaosArgs {
+    /// How many runs.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// How long the load of each lasts.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Of the first run; each further run's is one more. The same seed gives the same schedule.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the result to this file, and the timelines beside it as .txt.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Nodes of a ring: a number, or a range to draw from, as "3..5".
+    #[arg(long, default_value = "3..5", value_parser = parse_nodes)]
+    nodes: (u8, u8),
+    /// Runs at once.
+    #[arg(long, default_value_t = 1)]
+    parallel: usize,
+    /// Partitions of each run's source.
+    #[arg(long, default_value_t = 64)]
+    partitions: u32,
+    /// What each run's source writes in a second.
+    #[arg(long, default_value = "2MB")]
+    rate: ByteSize,
+    /// The bucket behind the proxy: "builtin", "radosgw" (started with tests/radosgw/start), or http://ADDRESS:PORT.
+    #[arg(long, default_value = "builtin")]
+    s3: String,
+    /// Where cache-node and wal-shipper are; beside this program by default.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// An older cache-node: nodes start as it, and half-way through a run become the newer one, one by one.
+    #[arg(long, value_name = "PROGRAM")]
+    upgrade_from: Option<PathBuf>,
+    /// Where runs have their directories.
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    directory: PathBuf,
+    /// Keep the directories of runs without violations too.
+    #[arg(long)]
+    keep: bool,
+    /// Use nothing that needs a privilege: loopback instead of namespaces, plain directories instead of disks.
+    #[arg(long)]
+    plain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +175,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => run_generate(args),
         Command::Verify(args) => run_verify(&args),
         Command::Quickstart(args) => run_quickstart(args),
+        Command::Chaos(args) => run_chaos(args),
     };
     match done {
         Ok(code) => code,
@@ -170,6 +221,46 @@ fn run_quickstart(args: QuickstartArgs) -> anyhow::Result<ExitCode> {
     let settings = QuickstartSettings { programs, configs, data_dir, directory, keep };
     tokio::runtime::Runtime::new()?.block_on(quickstart::run(settings))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_chaos(args: ChaosArgs) -> anyhow::Result<ExitCode> {
+    let beside = || -> anyhow::Result<PathBuf> {
+        let own = std::env::current_exe().context("find this program")?;
+        Ok(own.parent().context("a program is in a directory")?.to_owned())
+    };
+    let radosgw = if args.s3 == "radosgw" { Some(Radosgw::start(&args.directory)?) } else { None };
+    let bucket = match (&radosgw, args.s3.as_str()) {
+        (Some(radosgw), _) => chaos::Bucket::At(radosgw.address),
+        (None, "builtin") => chaos::Bucket::Builtin,
+        (None, url) => chaos::Bucket::At(chaos::radosgw::address_of(url)?),
+    };
+    let settings = ChaosSettings {
+        runs: args.runs,
+        seconds: args.seconds,
+        seed: args.seed,
+        nodes: args.nodes,
+        parallel: args.parallel,
+        partitions: args.partitions,
+        bytes_per_second: args.rate.as_u64(),
+        programs: args.programs.map_or_else(beside, Ok)?,
+        upgrade_from: args.upgrade_from,
+        directory: args.directory,
+        keep: args.keep,
+        plain: args.plain,
+        bucket,
+    };
+    let report = tokio::runtime::Runtime::new()?.block_on(chaos::chaos(&settings))?;
+    if let Some(path) = &args.json {
+        report.write(path)?;
+    }
+    writeln!(io::stdout(), "{}\n{}", report.table(), report.line())?;
+    Ok(if report.violations() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn parse_nodes(text: &str) -> Result<(u8, u8), String> {
+    let (fewest, most) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str| text.trim_start_matches('=').parse().map_err(|_| format!("`{text}` is not a number"));
+    Ok((number(fewest)?, number(most)?))
 }
 
 fn run_verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {

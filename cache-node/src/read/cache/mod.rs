@@ -20,7 +20,8 @@ use foyer::{
 use kennel_protocol::checksum::checksum;
 use kennel_protocol::ids::PutId;
 use kennel_protocol::wire::Served;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
 
 pub use entry::BlockKey;
 use entry::CachedBlock;
@@ -134,28 +135,13 @@ impl BlockCache {
     pub async fn open(settings: &CacheSettings) -> Result<Self, CacheError> {
         let lock = settings.disk.as_ref().map(lock_directory).transpose()?;
         let dropped = DroppedWrites::default();
-        let memory_bytes = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
-        let shards = usize::try_from((settings.memory_bytes / SHARD_BYTES).clamp(1, 16)).unwrap_or(16);
-        let builder = HybridCacheBuilder::new()
-            .with_name("kennel_blocks")
-            // Written as it comes in, not as it is evicted: a killed node finds its blocks again.
-            .with_policy(HybridCachePolicy::WriteOnInsertion)
-            .with_flush_on_close(false)
-            .with_metrics_registry(Box::new(dropped.clone()))
-            .memory(memory_bytes)
-            .with_shards(shards)
-            // W-TinyLFU resists scans: one pass over the history does not push out what is read often.
-            .with_eviction_config(LfuConfig::default())
-            .with_weighter(|_: &BlockKey, block: &CachedBlock| block.weight())
-            .storage();
-        let builder = match &settings.disk {
-            None => builder,
-            Some(disk) => builder
-                .with_io_engine_config(PsyncIoEngineConfig::new())
-                .with_engine_config(engine(disk)?)
-                .with_recover_mode(RecoverMode::Quiet),
-        };
-        let hybrid = builder.build().await.map_err(CacheError::Engine)?;
+        let mut hybrid = build(settings.memory_bytes, settings.disk.as_ref(), &dropped).await?;
+        if let Some(disk) = &settings.disk
+            && let Err(error) = reserve(disk)
+        {
+            tracing::warn!(%error, "the disk has no room for the block cache; until a restart it is memory alone");
+            hybrid = build(settings.memory_bytes, None, &dropped).await?;
+        }
         Ok(Self { hybrid, counts: Counts::default(), dropped, _lock: lock })
     }
 
@@ -242,6 +228,49 @@ impl BlockKey {
     }
 }
 
+async fn build(
+    memory_bytes: u64,
+    disk: Option<&DiskSettings>,
+    dropped: &DroppedWrites,
+) -> Result<HybridCache<BlockKey, CachedBlock>, CacheError> {
+    let shards = usize::try_from((memory_bytes / SHARD_BYTES).clamp(1, 16)).unwrap_or(16);
+    let builder = HybridCacheBuilder::new()
+        .with_name("kennel_blocks")
+        // Written as it comes in, not as it is evicted: a killed node finds its blocks again.
+        .with_policy(HybridCachePolicy::WriteOnInsertion)
+        .with_flush_on_close(false)
+        .with_metrics_registry(Box::new(dropped.clone()))
+        .memory(usize::try_from(memory_bytes).unwrap_or(usize::MAX))
+        .with_shards(shards)
+        // W-TinyLFU resists scans: one pass over the history does not push out what is read often.
+        .with_eviction_config(LfuConfig::default())
+        .with_weighter(|_: &BlockKey, block: &CachedBlock| block.weight())
+        .storage();
+    let builder = match disk {
+        None => builder,
+        Some(disk) => builder
+            .with_io_engine_config(PsyncIoEngineConfig::new())
+            .with_engine_config(engine(disk)?)
+            .with_recover_mode(RecoverMode::Quiet),
+    };
+    builder.build().await.map_err(CacheError::Engine)
+}
+
+/// Takes the room of all files now. They are sparse at first, and a disk that runs full under them ends the engine's
+/// writers for good.
+fn reserve(disk: &DiskSettings) -> io::Result<()> {
+    for entry in fs::read_dir(disk.directory.join(FORMAT_FOLDER))? {
+        let file = File::options().write(true).open(entry?.path())?;
+        let bytes = file.metadata()?.len();
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // Some file systems cannot; writing the files would cost more than it guards against.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 fn engine(
     disk: &DiskSettings,
 ) -> Result<BlockEngineConfig<BlockKey, CachedBlock, foyer::HybridCacheProperties>, CacheError> {
@@ -269,7 +298,7 @@ fn lock_directory(disk: &DiskSettings) -> Result<File, CacheError> {
     let lock = open_lock(&disk.directory).map_err(failed)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(CacheError::InUse { directory: disk.directory.clone() }),
+        Err(Errno::WOULDBLOCK) => Err(CacheError::InUse { directory: disk.directory.clone() }),
         Err(error) => Err(failed(error.into())),
     }
 }

@@ -62,6 +62,18 @@ async fn the_disk_half_survives_a_restart() {
     }
 }
 
+/// F28: a disk that runs full later has nothing to refuse the cache.
+#[tokio::test]
+async fn the_room_on_disk_is_taken_at_the_start() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = tempfile::tempdir().expect("a directory");
+    let cache = filled(directory.path(), 0).await;
+    let files = fs::read_dir(directory.path().join(FORMAT_FOLDER)).expect("files");
+    let taken: u64 = files.map(|file| file.and_then(|file| file.metadata()).expect("a file").blocks() * 512).sum();
+    assert!(taken >= DISK_BYTES_MIN / 2, "{taken} bytes");
+    cache.close().await;
+}
+
 #[tokio::test]
 async fn a_second_daemon_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,0 +1,39 @@
+//! A short run of `bench chaos`, so that it cannot rot: real processes, a fixed seed, whatever the machine permits.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A run of twelve seconds of load, with its ring, its oracle and a restart, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// F1, F2, F3, F16, F17, F19: kills, pauses and a bucket that misbehaves, drawn from one seed.
+#[test]
+fn a_short_run_shows_no_violation() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("chaos.json");
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_bench")).parent().expect("programs are in a directory");
+    let started = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["chaos", "--runs", "1", "--seconds", "12", "--seed", "4", "--nodes", "3"])
+        .args(["--partitions", "16", "--rate", "500kB"])
+        .arg("--programs")
+        .arg(programs)
+        .arg("--directory")
+        .arg(directory.path())
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .expect("bench starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let timeline = std::fs::read_to_string(json.with_extension("txt")).unwrap_or_default();
+    assert_eq!(text.lines().last(), Some("1 runs, 0 violations"), "{text}\n{timeline}");
+    assert!(output.status.success());
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("the report is JSON");
+    let run = &report["runs"][0];
+    let count = |key: &str| run[key].as_u64().unwrap_or_default();
+    assert!(count("messages_acknowledged") > 0, "{run}");
+    assert_eq!(count("messages_stored"), count("messages_written"), "{run}");
+    assert!(run["schedule"]["events"].as_array().is_some_and(|events| !events.is_empty()), "{run}");
+    assert!(started.elapsed() < PATIENCE);
+}
