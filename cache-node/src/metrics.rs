@@ -34,6 +34,10 @@ pub const SHARD_UNSTORED_ENTRIES: &str = "kennel_shard_unstored_entries";
 pub const SHARD_UNSTORED_BYTES: &str = "kennel_shard_unstored_bytes";
 /// Partitions of a shard.
 pub const SHARD_PARTITIONS: &str = "kennel_shard_partitions_count";
+/// Partitions that stopped because their source differs.
+pub const DIVERGED: &str = "kennel_diverged_partitions";
+/// Differences that were found between a source and the shards owned here.
+pub const DIVERGENCES: &str = "kennel_divergences_total";
 /// Objects that this process wrote.
 pub const SHARD_OBJECTS: &str = "kennel_shard_objects_total";
 /// Journal bytes in use.
@@ -170,6 +174,7 @@ fn describe_gauges() {
     describe_gauge!(SHARD_UNSTORED_ENTRIES, "Entries on a quorum that are not in the bucket.");
     describe_gauge!(SHARD_UNSTORED_BYTES, "Bytes that wait for the bucket. A steady rise ends in back-pressure.");
     describe_gauge!(SHARD_PARTITIONS, "Partitions of the shard.");
+    describe_gauge!(DIVERGED, "Partitions of shards owned here that stopped because their source differs.");
     describe_gauge!(JOURNAL_USED, "Journal bytes in use.");
     describe_gauge!(JOURNAL_CAPACITY, "Journal bytes that chunks may use; at this, shippers are told to wait.");
     describe_gauge!(JOURNAL_PINNED, "Dead journal bytes behind an older live record.");
@@ -182,6 +187,7 @@ fn describe_gauges() {
 
 fn describe_events() {
     describe_counter!(MEMBERSHIP_CHANGES, "Changes of the settled membership.");
+    describe_counter!(DIVERGENCES, "Differences found between a source and the shards owned here.");
     describe_counter!(SHARD_OBJECTS, "Objects that this process wrote for the shard.");
     describe_counter!(BUCKET_REQUESTS, "Requests to the bucket as the store bills them.");
     describe_counter!(BUCKET_BYTES, "Body bytes to and from the bucket.");
@@ -250,6 +256,7 @@ fn record_shard(report: &ShardReport) {
     gauge!(SHARD_UNCOMMITTED, &[shard()]).set(report.tail_lsn.saturating_sub(report.committed_lsn) as f64);
     gauge!(SHARD_UNSTORED_ENTRIES, &[shard()]).set(report.committed_lsn.saturating_sub(report.stored_lsn) as f64);
     gauge!(SHARD_UNSTORED_BYTES, &[shard()]).set(report.unstored_bytes as f64);
+    gauge!(DIVERGED, &[shard()]).set(report.diverged_partitions as f64);
     gauge!(SHARD_PARTITIONS, &[shard()]).set(report.partitions as f64);
     counter!(SHARD_OBJECTS, &[shard()]).absolute(report.objects);
     for role in ROLES {
@@ -286,6 +293,11 @@ pub fn record_refusal(refusal: Refusal) {
     counter!(SHIP_REFUSALS, "reason" => refusal.label()).increment(1);
 }
 
+/// A source was found to differ.
+pub fn record_divergence() {
+    counter!(DIVERGENCES).increment(1);
+}
+
 /// A fetch was answered.
 pub fn record_fetch(tier: Tier, bytes: u64, taken: Duration) {
     counter!(FETCH_BYTES, "tier" => tier.label()).increment(bytes);
@@ -306,6 +318,7 @@ mod tests {
         record_publish(5_000, Duration::from_millis(30));
         record_ship(100, Duration::from_millis(3));
         record_refusal(Refusal::Gap);
+        record_divergence();
         record_fetch(Tier::Tail, 10, Duration::from_micros(80));
         let text = handle.render();
         for line in [
@@ -315,6 +328,8 @@ mod tests {
             "kennel_journal_append_seconds_bucket{le=\"0.0025\"} 1",
             "kennel_bucket_object_bytes_bucket{le=\"65536\"} 1",
             "kennel_ship_refusals_total{reason=\"gap\"} 1",
+            "kennel_divergences_total 1",
+            "kennel_diverged_partitions{shard=\"0\"} 0",
             "kennel_fetch_served_bytes_total{tier=\"tail\"} 10",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

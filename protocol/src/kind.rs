@@ -30,6 +30,10 @@ pub enum FrameKind {
     Ship = 18,
     /// Marks and problems, to a shipper.
     ShipAck = 19,
+    /// A shipper asks whether the ring has the same messages as its source.
+    CompareRequest = 20,
+    /// What the ring has at their offsets.
+    Compared = 21,
     /// A candidate asks whether it may claim.
     Ask = 32,
     /// A node's answer to that.
@@ -58,7 +62,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Hello,
         Self::Welcome,
         Self::Error,
@@ -72,6 +76,8 @@ impl FrameKind {
         Self::Positions,
         Self::Ship,
         Self::ShipAck,
+        Self::CompareRequest,
+        Self::Compared,
         Self::Ask,
         Self::AskAnswer,
         Self::Seal,

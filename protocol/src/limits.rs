@@ -42,6 +42,8 @@ pub const FETCH_BYTES_MAX: usize = 8 * MIB;
 pub const FETCH_BYTES_DEFAULT: usize = MIB;
 /// Most entries (chunks, holes) in one frame. 8,192 heads of up to 400 bytes are 3.2 MiB.
 pub const ENTRIES_PER_FRAME_MAX: usize = 8 * KIB;
+/// Most messages that one frame compares: each may be a read of the bucket.
+pub const COMPARISONS_PER_FRAME_MAX: usize = 64;
 /// Most partitions that one frame reports on, and so the most that are asked about at once.
 pub const PARTITIONS_PER_FRAME_MAX: usize = 64 * KIB;
 /// Most declared holes in one answer to a fetch. An answer ends early where there are more.

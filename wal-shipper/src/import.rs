@@ -50,6 +50,9 @@ pub(crate) fn choose(config: &Config) -> anyhow::Result<(Vec<FoundPartition>, Ma
     let filter = Filter::new(&config.source.include, &config.source.exclude)?;
     let mut found = scan(config.data_dir()?)?;
     found.retain(|partition| filter.matches(partition.key, &mapping));
+    for partition in &mut found {
+        *partition = partition.clone().recreated(mapping.recreated(partition.key));
+    }
     anyhow::ensure!(!found.is_empty(), "there is no partition to ship in {}", config.data_dir()?.display());
     Ok((found, mapping))
 }

@@ -1,4 +1,4 @@
-//! The `wal-shipper` command. Exit codes: 0 all shipped, 2 some partitions stopped or not compared, 1 could not run.
+//! The `wal-shipper` command. Exit codes: 0 all shipped, 1 could not run, 2 some partitions are not whole, 3 some diverged.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,6 +12,9 @@ use wal_shipper::inspect::inspect;
 
 /// Some partitions are not whole; the report names them.
 const SOME_STOPPED: u8 = 2;
+
+/// The ring and the source hold different histories of some partitions; worse than anything that 2 stands for.
+const SOME_DIVERGED: u8 = 3;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -33,7 +36,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             // Reads of a partition that nobody waits for any more must not hold the process.
             runtime.shutdown_background();
             anyhow::ensure!(report.finished, "stopped before everything was shipped; run it again to continue");
-            Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(SOME_STOPPED) })
+            Ok(match (report.diverged, report.is_whole()) {
+                (0, true) => ExitCode::SUCCESS,
+                (0, false) => ExitCode::from(SOME_STOPPED),
+                _ => ExitCode::from(SOME_DIVERGED),
+            })
         }
         Command::Inspect(args) => {
             let config = load(args.source.config.as_deref(), args.source.flags())?;

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kennel_core::shipper::{PartitionNews, ShipperStatus};
 use kennel_protocol::ids::PartitionKey;
 
+use crate::report::compared;
 use crate::ship::Watcher;
 
 /// Between two plain lines.
@@ -68,8 +69,9 @@ impl Watcher for Progress {
             PartitionNews::Hole { from, to, reason } => {
                 self.say(&format!("partition {partition}: hole [{from}, {to}) declared ({reason:?})"));
             }
-            PartitionNews::Behind { end, next } => {
-                self.say(&format!("partition {partition}: the files end at {end}, the ring already at {next}"));
+            PartitionNews::Behind { end, next, same } => {
+                let line = format!("partition {partition}: the files end at {end}, the ring already at {next}");
+                self.say(&format!("{line}; {}", compared(*same)));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use kennel_core::shipper::PartitionNews;
+use kennel_core::shipper::{PartitionNews, PartitionProblem};
 use serde::Serialize;
 
 use crate::progress::megabytes_per_second;
@@ -20,8 +20,10 @@ pub struct ImportReport {
     pub partitions: usize,
     /// Of those, stopped with a problem.
     pub stopped: usize,
-    /// Partitions whose files end below what the ring has: nothing of them is missing there by offset, but that the
-    /// ring holds the same messages is not known (PROTOCOL R15).
+    /// Of those, because the ring holds other messages at the same offsets (PROTOCOL R15).
+    pub diverged: usize,
+    /// Partitions whose files end below what the ring has: nothing of them is missing there. Whether the last message
+    /// was found to be the same stands with each.
     pub behind: usize,
     /// Messages of the files that the ring has committed.
     pub messages_committed: u64,
@@ -86,12 +88,13 @@ impl ImportReport {
             .news
             .iter()
             .flat_map(|(partition, news)| news.iter().map(|news| problem_report(partition.to_string(), news)));
-        let behind =
-            report.news.values().filter(|news| news.iter().any(|news| matches!(news, PartitionNews::Behind { .. })));
+        let count =
+            |fits: fn(&PartitionNews) -> bool| report.news.values().filter(|news| news.iter().any(fits)).count();
         Self {
             partitions: status.partitions,
             stopped: status.stopped,
-            behind: behind.count(),
+            diverged: count(is_divergence),
+            behind: count(|news| matches!(news, PartitionNews::Behind { .. })),
             messages_committed: status.messages_committed,
             messages_stored: status.messages_stored,
             bytes_committed: status.bytes_committed,
@@ -110,6 +113,7 @@ impl ImportReport {
     pub fn print(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = [
             ("partitions", format!("{} ({} stopped, {} behind the ring)", self.partitions, self.stopped, self.behind)),
+            ("diverged", self.diverged.to_string()),
             ("messages committed", self.messages_committed.to_string()),
             ("messages stored", self.messages_stored.to_string()),
             ("bytes", ByteSize::b(self.bytes_committed).to_string()),
@@ -143,6 +147,16 @@ pub(crate) fn write_json(path: &Path, report: &impl Serialize) -> io::Result<()>
     std::fs::write(path, text)
 }
 
+/// Whether two histories were found.
+pub(crate) fn is_divergence(news: &PartitionNews) -> bool {
+    matches!(news, PartitionNews::Stopped(PartitionProblem::Diverged { .. }))
+}
+
+/// What is known of a source that is behind.
+pub(crate) fn compared(same: bool) -> &'static str {
+    if same { "their last message is the same there" } else { "their last message could not be compared" }
+}
+
 fn problem_report(partition: String, news: &PartitionNews) -> ProblemReport {
     match news {
         PartitionNews::Stopped(problem) => {
@@ -151,8 +165,8 @@ fn problem_report(partition: String, news: &PartitionNews) -> ProblemReport {
         PartitionNews::Hole { from, to, .. } => {
             ProblemReport { partition, stopped: false, problem: format!("hole [{from}, {to})") }
         }
-        PartitionNews::Behind { end, next } => {
-            let problem = format!("the files end at offset {end}, the ring already at {next}");
+        PartitionNews::Behind { end, next, same } => {
+            let problem = format!("the files end at offset {end}, the ring already at {next}; {}", compared(*same));
             ProblemReport { partition, stopped: false, problem }
         }
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_source;
+mod diverged;
 mod full_journal;
 mod puts;
 mod ring;

@@ -20,7 +20,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-pub use report::{BucketReport, CacheReport, JournalReport, MemberReport, ShardReport, StatusReport, TailReport};
+pub use report::{
+    BucketReport, CacheReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport, StatusReport,
+    TailReport,
+};
 
 use crate::metrics;
 

@@ -81,10 +81,38 @@ pub struct ShardReport {
     pub unstored_bytes: u64,
     /// Partitions known.
     pub partitions: u64,
+    /// Partitions that stopped because their source differs from what the shard holds. The owner knows.
+    #[serde(default)]
+    pub diverged_partitions: u64,
+    /// The first of them, in order.
+    #[serde(default)]
+    pub diverged: Vec<DivergedReport>,
     /// Objects that this process wrote for the shard.
     pub objects: u64,
     /// Why it waits or halted, for people.
     pub note: Option<String>,
+}
+
+/// One offset, two messages: the partition stopped there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DivergedReport {
+    /// Which partition, `stream/topic/partition`.
+    pub partition: String,
+    /// Where both have a message. The histories part here or before.
+    pub offset: u64,
+    /// What the ring holds, and readers were given.
+    pub ring: MessageReport,
+    /// What the source holds.
+    pub source: MessageReport,
+}
+
+/// What tells a message from another at the same offset.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MessageReport {
+    /// When the broker appended its batch, microseconds since 1970.
+    pub timestamp: u64,
+    /// Iggy's checksum of the message, 16 hex digits.
+    pub checksum: String,
 }
 
 /// How full the journal is.

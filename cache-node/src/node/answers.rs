@@ -73,6 +73,7 @@ impl Answers {
         match question {
             Message::ViewRequest(_) => Ok(Message::View(self.view())),
             Message::PositionsRequest(request) => self.positions(request).await,
+            Message::CompareRequest(request) => self.compare(request).await,
             Message::PartitionsRequest(request) => self.partitions(request.shard).await,
             Message::CatalogPut(put) => self.put_catalog(put).await,
             Message::Fetch(fetch) => match self.fetch(fetch).await? {
@@ -95,12 +96,12 @@ impl Answers {
         View { shard_count, nodes: nodes.collect(), shards: self.roles.views() }
     }
 
-    fn inbox(&self, shard: ShardId) -> Result<&mpsc::Sender<ShardInput>, WireError> {
+    pub(super) fn inbox(&self, shard: ShardId) -> Result<&mpsc::Sender<ShardInput>, WireError> {
         let unknown = || refuse(ErrorCode::NotAllowed, format!("there is no shard {shard}"), None);
         self.shards.get(usize::from(shard.0)).ok_or_else(unknown)
     }
 
-    async fn ask_shard<T>(
+    pub(super) async fn ask_shard<T>(
         &self,
         shard: ShardId,
         question: impl FnOnce(oneshot::Sender<T>) -> ShardInput,
@@ -111,7 +112,7 @@ impl Answers {
         answered.await.map_err(|_| stopping())
     }
 
-    fn moved(&self, shard: ShardId) -> WireError {
+    pub(super) fn moved(&self, shard: ShardId) -> WireError {
         match self.roles.owner(shard) {
             (_, Some(owner)) => refuse(ErrorCode::Moved, format!("node {owner} owns shard {shard}"), Some(owner)),
             (_, None) => refuse(ErrorCode::NoOwner, format!("shard {shard} has no owner yet"), None),

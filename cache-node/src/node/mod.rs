@@ -12,6 +12,7 @@
 mod answers;
 mod bucket_edge;
 mod clock;
+mod compare;
 mod error;
 mod journal_edge;
 mod ledger;

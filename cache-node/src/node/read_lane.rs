@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use kennel_protocol::frame::Frame;
-use kennel_protocol::wire::{Fetch, FetchFrom, Follow, Message};
+use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, Follow, Message, Role};
 use kennel_transport::frames::FrameSink;
 use kennel_transport::session::LaneStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::answers::Answers;
+use super::serve::refuse;
 
 /// Questions of one lane that are being answered at once. More wait in the lane.
 const QUESTIONS_MAX: usize = 64;
@@ -23,7 +24,7 @@ const ANSWERS_MAX: usize = 16;
 const FOLLOW_WAIT_MILLIS: u32 = 10_000;
 
 /// Answers until the lane ends.
-pub(super) async fn run(answers: Arc<Answers>, mut lane: LaneStream) {
+pub(super) async fn run(answers: Arc<Answers>, role: Role, mut lane: LaneStream) {
     let (replies, queue) = mpsc::channel(ANSWERS_MAX);
     let writer = tokio::spawn(write(lane.sink, queue));
     let turns = Arc::new(Semaphore::new(QUESTIONS_MAX));
@@ -35,6 +36,11 @@ pub(super) async fn run(answers: Arc<Answers>, mut lane: LaneStream) {
         let (answers, replies) = (Arc::clone(&answers), replies.clone());
         tasks.spawn(async move {
             match message {
+                // What is found stands in the node's status: readers may not put it there.
+                Message::CompareRequest(_) if role != Role::Shipper => {
+                    let error = refuse(ErrorCode::NotAllowed, "only shippers compare", None);
+                    drop(replies.send(Message::Error(error).encode(correlation)).await);
+                }
                 Message::Follow(follow) => push(&answers, follow, correlation, &replies).await,
                 message => drop(replies.send(answers.frame(message, correlation).await).await),
             }

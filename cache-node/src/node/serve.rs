@@ -110,9 +110,9 @@ impl Serving {
             Lane::Shard(shard) if usize::from(shard.0) < self.shards.len() => match guest.role {
                 Role::Node => self.copies(guest, lane).await,
                 Role::Shipper => self.chunks(shard, lane).await,
-                Role::Client => read_lane::run(Arc::clone(&self.answers), lane).await,
+                Role::Client => read_lane::run(Arc::clone(&self.answers), guest.role, lane).await,
             },
-            _ => read_lane::run(Arc::clone(&self.answers), lane).await,
+            _ => read_lane::run(Arc::clone(&self.answers), guest.role, lane).await,
         }
     }
 

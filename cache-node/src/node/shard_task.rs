@@ -12,7 +12,8 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use kennel_core::read::Authority;
 use kennel_core::shard::{
-    BucketId, BucketResult, Effects, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus, Then,
+    BucketId, BucketResult, Divergence, Effects, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus,
+    Then,
 };
 use kennel_protocol::ids::{Epoch, Lsn, ShardId};
 use kennel_protocol::object::SlotObject;
@@ -398,8 +399,12 @@ impl Running {
                 %shard, %newest, %seen,
                 "a manifest lies above every claim found; if this repeats, claims were deleted from the bucket"
             ),
-            Note::Diverged(partition) => {
-                tracing::error!(%shard, %partition, "the source differs from what the ring holds; the partition is stopped");
+            Note::Diverged(partition, Divergence { ring, source }) => {
+                metrics::record_divergence();
+                tracing::error!(
+                    %shard, %partition, ?ring, ?source,
+                    "the source differs from what the ring holds; the partition is stopped"
+                );
             }
             Note::Halted(why) => tracing::error!(%shard, why, "halted"),
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kennel_core::membership::Membership;
-use kennel_core::shard::ShardStatus;
-use kennel_protocol::ids::{ClusterId, ProcessId, ShardId};
+use kennel_core::shard::{Divergence, ShardStatus};
+use kennel_protocol::entry::MessageIdentity;
+use kennel_protocol::ids::{ClusterId, PartitionKey, ProcessId, ShardId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
@@ -16,7 +17,8 @@ use crate::bucket::Bucket;
 use crate::config::Settings;
 use crate::gossip::GossipView;
 use crate::http::{
-    BucketReport, CacheReport, JournalReport, MemberReport, ShardReport, StatusReport, StatusSource, TailReport,
+    BucketReport, CacheReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport, StatusReport,
+    StatusSource, TailReport,
 };
 use crate::journal::{IoMode, Journal};
 use crate::metrics;
@@ -63,7 +65,7 @@ impl StatusSources {
         let reason = match (&membership, halted) {
             (None, _) => Some("the membership has not settled yet".to_owned()),
             (_, Some(halted)) => Some(format!("shard {} halted: its note says why", halted.shard)),
-            _ => None,
+            _ => diverged_reason(&shards),
         };
         let report = StatusReport {
             ready: membership.is_some(),
@@ -146,6 +148,25 @@ impl StatusSources {
     }
 }
 
+/// A diverged partition is nothing that the node could do better, but a person must know.
+fn diverged_reason(shards: &[ShardReport]) -> Option<String> {
+    let count: u64 = shards.iter().map(|shard| shard.diverged_partitions).sum();
+    (count > 0).then(|| format!("{count} partitions stopped because their source differs: /status names them"))
+}
+
+fn diverged_report((partition, Divergence { ring, source }): &(PartitionKey, Divergence)) -> DivergedReport {
+    let message = |identity: &MessageIdentity| MessageReport {
+        timestamp: identity.base_timestamp,
+        checksum: format!("{:016x}", identity.checksum),
+    };
+    DivergedReport {
+        partition: partition.to_string(),
+        offset: ring.offset.0,
+        ring: message(ring),
+        source: message(source),
+    }
+}
+
 async fn ask(inbox: &mpsc::Sender<ShardInput>) -> Option<ShardStatus> {
     let (answer, answered) = oneshot::channel();
     let asked = async {
@@ -171,6 +192,8 @@ fn shard_report(shard: ShardId, status: Option<ShardStatus>) -> ShardReport {
         stored_lsn: status.stored.0,
         unstored_bytes: status.unstored_bytes,
         partitions: status.partitions as u64,
+        diverged_partitions: status.diverged_partitions as u64,
+        diverged: status.diverged.iter().map(diverged_report).collect(),
         objects: status.slot.0.saturating_sub(1),
         note: status.note,
     }

@@ -20,5 +20,6 @@ pub use cache::{BlockCache, BlockKey, CacheCounters, CacheError, CacheSettings, 
 pub use cold::{ColdCounters, ColdError, ColdIndex, ColdReader, ColdSettings};
 pub use flight::FlightBroken;
 pub use reader::{Reader, ShardReads};
+pub(crate) use spans::identity_at;
 pub use store::{LogStore, StoreError};
 pub use tail::{Tail, TailBudget, TailStanding};

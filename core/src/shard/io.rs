@@ -11,6 +11,8 @@ use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId, Offset, PartitionKey, 
 use kennel_protocol::object::{Claim, LogHeader, Manifest, OpenRecord, SealObject, SlotObject};
 use kennel_protocol::wire::{Copy, Positions, PositionsRequest, ShardMessage, Ship, ShipAck};
 
+use super::divergence::Divergence;
+
 /// A shipper's connection, numbered by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
@@ -83,6 +85,8 @@ pub enum Input {
     },
     /// Everything in the `persist` list of this number is durable. A journal that fails poisons the node instead.
     Persisted(PersistId),
+    /// A source has another message at an offset than the ring, as a comparison outside of the machine found (PROTOCOL R15).
+    Diverged(PartitionKey, Divergence),
     /// Whether the journal takes more entries from shippers.
     JournalRoom(bool),
     /// A bucket request came back.
@@ -335,8 +339,8 @@ pub enum Note {
         /// The epoch of the manifest.
         seen: Epoch,
     },
-    /// A source differs from what the ring holds (PROTOCOL R15).
-    Diverged(PartitionKey),
+    /// A source differs from what the ring holds (PROTOCOL R15). Said once for each finding.
+    Diverged(PartitionKey, Divergence),
     /// The shard halted.
     Halted(String),
 }
@@ -408,6 +412,10 @@ pub struct ShardStatus {
     pub unstored_bytes: u64,
     /// How many partitions the owner knows.
     pub partitions: usize,
+    /// How many of them have a source that differs.
+    pub diverged_partitions: usize,
+    /// The first of those, in key order.
+    pub diverged: Vec<(PartitionKey, Divergence)>,
     /// The next slot of the own log.
     pub slot: Slot,
     /// Why it waits or halted, for people.

@@ -16,6 +16,7 @@ mod candidate;
 mod claimant;
 mod config;
 mod copy;
+mod divergence;
 mod flaw;
 mod gather;
 mod ground;
@@ -32,6 +33,7 @@ mod walk;
 mod weight;
 
 pub use config::{ShardConfig, Sizes, Timing};
+pub use divergence::Divergence;
 pub use flaw::{Flaw, Flaws};
 pub use invariants::Violation;
 pub use io::{
@@ -119,6 +121,11 @@ impl Shard {
             Input::Persisted(id) => {
                 self.ground.holdings.persisted(id);
                 self.on_persisted(effects);
+            }
+            Input::Diverged(partition, divergence) => {
+                if let Role::Owner(owner) = &mut self.role {
+                    owner.diverged(partition, divergence, effects);
+                }
             }
             Input::JournalRoom(room) => self.ground.journal_room = room,
             Input::Bucket(id, result) => self.on_bucket(id, result, effects),
@@ -413,6 +420,10 @@ impl Shard {
             Role::Owner(owner) => (owner.table().len(), owner.publisher().next_slot()),
             _ => (0, Slot(0)),
         };
+        let (diverged_partitions, diverged) = match &self.role {
+            Role::Owner(owner) => (owner.divergences().len(), owner.divergences().listed()),
+            _ => (0, Vec::new()),
+        };
         let (role, note) = match &self.role {
             Role::Idle(_) if self.ground.accepted.is_some_and(|accepted| accepted.epoch == epoch) => ("follower", None),
             Role::Idle(_) => ("idle", None),
@@ -434,6 +445,8 @@ impl Shard {
             stored,
             unstored_bytes: self.ground.holdings.bytes(),
             partitions,
+            diverged_partitions,
+            diverged,
             slot,
             note,
         }

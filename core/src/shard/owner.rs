@@ -10,6 +10,7 @@ use kennel_protocol::ids::{Epoch, Lsn, NodeId, PartitionKey, Slot};
 use kennel_protocol::object::{Claim, LogPosition, Manifest, PartitionState};
 use kennel_protocol::wire::{CopyAck, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
 
+use super::divergence::{Divergence, Divergences};
 use super::flaw::Flaw;
 use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Note, RoleChange, SessionId, Then};
@@ -28,6 +29,7 @@ pub(crate) struct Owner {
     adopted: Lsn,
     publisher: Publisher,
     table: Table,
+    divergences: Divergences,
     /// End of what a quorum holds: may go into objects.
     quorum: Lsn,
     /// End of what may be acknowledged and read.
@@ -84,6 +86,7 @@ impl Owner {
             replication,
             adopted,
             table,
+            divergences: Divergences::default(),
             quorum: Lsn(0),
             committed: Lsn(0),
             stored: Lsn(0),
@@ -113,6 +116,10 @@ impl Owner {
 
     pub(crate) fn table(&self) -> &Table {
         &self.table
+    }
+
+    pub(crate) fn divergences(&self) -> &Divergences {
+        &self.divergences
     }
 
     pub(crate) fn take_open_states(&mut self) -> Option<Vec<PartitionState>> {
@@ -199,8 +206,8 @@ impl Owner {
         let blind = ground.breaks(Flaw::IgnoresDivergence);
         let problem = self.problem(ground, &head);
         if let Some(problem) = problem.filter(|problem| !(blind && matches!(problem, ShipProblem::Diverged { .. }))) {
-            if let ShipProblem::Diverged { .. } = problem {
-                effects.then(Then::Note(Note::Diverged(partition)));
+            if let ShipProblem::Diverged { ring, source } = problem {
+                self.diverged(partition, Divergence { ring, source }, effects);
             }
             answer.problems.push((partition, problem));
             return;
@@ -219,8 +226,16 @@ impl Owner {
             row.end = head.base;
         }
         head.cut = row.cut;
+        self.divergences.continued(&partition);
         self.table.append(&head).expect("R16: the chunk was checked to continue its partition");
         ground.holdings.append(self.claim.epoch, Entry { head, body }, false, effects);
+    }
+
+    /// Remembers a difference for people, and says it if it is news (PROTOCOL R15).
+    pub(crate) fn diverged(&mut self, partition: PartitionKey, divergence: Divergence, effects: &mut Effects) {
+        if self.divergences.found(partition, divergence) {
+            effects.then(Then::Note(Note::Diverged(partition, divergence)));
+        }
     }
 
     /// Why a chunk can be neither appended nor counted as a duplicate.
@@ -230,10 +245,13 @@ impl Owner {
         }
         let row = self.table.row(&head.partition).cloned().unwrap_or_default();
         if head.end <= row.end {
-            let known = self.known_message(ground, head, &row);
-            return match (known, head.last) {
-                (Some(ring), Some(source)) if ring != source => Some(ShipProblem::Diverged { ring, source }),
-                _ => None,
+            let source = head.last?;
+            return match self.known_message(ground, source, &head.partition, &row) {
+                Some(ring) if ring == source => None,
+                Some(ring) => Some(ShipProblem::Diverged { ring, source }),
+                // A duplicate that cannot be compared is no proof of anything. At the end there is always a message to
+                // compare with: the shipper goes on from there, or asks (PROTOCOL R15).
+                None => Some(ShipProblem::Expected(row.end)),
             };
         }
         if head.base != row.end && !(head.base > row.end && ground.breaks(Flaw::TakesGaps)) {
@@ -247,8 +265,13 @@ impl Owner {
     }
 
     /// The message that the ring holds at the last offset of a duplicate, if it is still at hand.
-    fn known_message(&self, ground: &Ground, head: &EntryHead, row: &Row) -> Option<MessageIdentity> {
-        let last = head.last?;
+    fn known_message(
+        &self,
+        ground: &Ground,
+        last: MessageIdentity,
+        partition: &PartitionKey,
+        row: &Row,
+    ) -> Option<MessageIdentity> {
         if let Some(ring) = row.last.filter(|ring| ring.offset == last.offset) {
             return Some(ring);
         }
@@ -256,7 +279,7 @@ impl Owner {
         // A bounded look: duplicates are of the newest entries, or stored long ago.
         let from = Lsn(run.end().0.saturating_sub(DUPLICATE_LOOK_BACK));
         run.range(from, run.end())
-            .filter(|(_, entry)| entry.head.partition == head.partition)
+            .filter(|(_, entry)| entry.head.partition == *partition)
             .filter_map(|(_, entry)| entry.head.last)
             .find(|ring| ring.offset == last.offset)
     }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use kennel_protocol::entry::{HoleReason, MessageIdentity};
 use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
-use kennel_protocol::wire::{Positions, PositionsRequest, Ship, ShipAck, ShipChunk, View};
+use kennel_protocol::wire::{CompareRequest, Compared, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, View};
 
 /// How far a partition must be in the ring before a shipper is done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +182,18 @@ pub enum Input {
         /// For which shard.
         shard: ShardId,
     },
+    /// The answer to [`Effect::Compare`].
+    Compared {
+        /// Who answers.
+        from: NodeId,
+        /// The answer.
+        compared: Compared,
+    },
+    /// A node refused or failed to answer [`Effect::Compare`].
+    CompareFailed {
+        /// For which shard.
+        shard: ShardId,
+    },
     /// An owner spoke.
     ShipAck {
         /// Who.
@@ -200,8 +212,11 @@ pub enum Input {
 /// Why a partition does not move any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartitionProblem {
-    /// PROTOCOL R15: two histories. Recreate the partition under a new incarnation, or repair the source.
-    #[error("the source and the ring hold different messages: ring {ring:?}, source {source_message:?}")]
+    /// PROTOCOL R15: two histories. Ship the source's under a new incarnation, or repair the source.
+    #[error(
+        "diverged at offset {}: the ring has {}, the source {}; see `Diverged` in docs/OPERATING.md",
+        ring.offset, describe(ring), describe(source_message)
+    )]
     Diverged {
         /// What the ring holds.
         ring: MessageIdentity,
@@ -247,7 +262,13 @@ pub enum PartitionNews {
         end: Offset,
         /// What the ring expects next.
         next: Offset,
+        /// Whether the ring was seen to have the same last message. If not, it was trimmed there, or could not be asked.
+        same: bool,
     },
+}
+
+fn describe(message: &MessageIdentity) -> String {
+    format!("checksum {:016x} of {}", message.checksum, message.base_timestamp)
 }
 
 /// Something to do.
@@ -271,6 +292,13 @@ pub enum Effect {
         node: NodeId,
         /// The question.
         request: PositionsRequest,
+    },
+    /// Ask an owner what it has where a source ends; answered by [`Input::Compared`] or [`Input::CompareFailed`].
+    Compare {
+        /// Whom.
+        node: NodeId,
+        /// The question.
+        request: CompareRequest,
     },
     /// Read the source.
     ReadSource(SourceRead),

@@ -25,6 +25,12 @@ pub(super) struct Lane {
     pub(super) asked: BTreeSet<PartitionKey>,
     /// When they were asked.
     pub(super) asked_at: Instant,
+    /// Partitions of which the ring must be asked about a message.
+    pub(super) doubtful: BTreeSet<PartitionKey>,
+    /// Of those, asked and not answered.
+    pub(super) comparing: BTreeSet<PartitionKey>,
+    /// While asked, when the answer counts as lost; else when to ask.
+    pub(super) compare_at: Instant,
     /// Partitions that may be read, round robin.
     pub(super) ready: VecDeque<PartitionKey>,
     /// Partitions with chunks to send, round robin.

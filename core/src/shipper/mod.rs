@@ -10,6 +10,7 @@
 //! | `contract` | nothing: the inputs and effects that a driver sees |
 //! | `placing` | whom to speak to, and what to do when that goes wrong |
 //! | `acking` | what an owner's word changes for a partition |
+//! | `comparing` | whether a source that ends elsewhere has the same history |
 //! | `pumping` | what to read and send next, within the budgets |
 //!
 //! An event costs O(log partitions) plus a small scan over the shards; only a new epoch walks all partitions of its
@@ -17,9 +18,10 @@
 //!
 //! **Driving it.** Feed [`Input::Start`], an [`Input::Source`] per partition, then [`Input::SourcesListed`]; do the
 //! effects; call again with [`Input::Timeout`] at [`Shipper::poll_timeout`]. Every `AskView`, `Connect`,
-//! `AskPositions` and `ReadSource` should be answered once; all but the last may be lost.
+//! `AskPositions`, `Compare` and `ReadSource` should be answered once; all but the last may be lost.
 
 mod acking;
+mod comparing;
 mod contract;
 mod lane;
 #[cfg(test)]
@@ -131,9 +133,11 @@ impl Shipper {
             Input::SessionLost(node) => self.session_lost(now, node),
             Input::Positions { from, positions } => self.take_positions(now, from, &positions),
             Input::PositionsFailed { from, shard } => self.positions_failed(now, from, shard),
+            Input::Compared { from, compared } => self.take_compared(now, from, &compared, effects),
+            Input::CompareFailed { shard } => self.compare_again(now, shard, effects),
             Input::ShipAck { from, ack } => self.take_ack(now, from, &ack, effects),
             Input::SourceRead(answer) => self.take_read(answer, effects),
-            Input::Timeout => self.take_timeout(now),
+            Input::Timeout => self.take_timeout(now, effects),
             Input::Stop => return self.finish(effects),
         }
         self.pump(now, effects);
@@ -184,6 +188,7 @@ impl Shipper {
         };
         if grown {
             track.ending = None;
+            self.forget_doubt(partition);
             self.settle(partition);
             self.list_ready(partition);
         }

@@ -7,13 +7,15 @@ use bytes::Bytes;
 use kennel_protocol::entry::{EntryHead, EntryKind, HoleReason, MessageIdentity};
 use kennel_protocol::ids::{Epoch, NodeId, Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::{
-    NodeAddress, PartitionMarks, Positions, PositionsRequest, ShardView, Ship, ShipAck, ShipChunk, ShipProblem,
-    ShipRefusal, View,
+    CompareRequest, Compared, NodeAddress, PartitionMarks, Positions, PositionsRequest, ShardView, Ship, ShipAck,
+    ShipChunk, ShipProblem, ShipRefusal, View,
 };
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::*;
+
+mod divergence;
 
 const SHARDS: u16 = 4;
 const NODES: u64 = 3;
@@ -113,6 +115,7 @@ enum Event {
     ToShipper(Input),
     ToOwner(NodeId, Ship),
     Ask(NodeId, PositionsRequest),
+    Compare(NodeId, CompareRequest),
 }
 
 /// What may go wrong, in percent.
@@ -133,6 +136,8 @@ struct World {
     events: BTreeMap<(Instant, u64), Event>,
     sequence: u64,
     faults: Faults,
+    /// From this offset on the ring has another history.
+    forked_at: u64,
     news: Vec<(PartitionKey, PartitionNews)>,
     frames: u64,
     held_max: u64,
@@ -152,6 +157,7 @@ impl World {
             events: BTreeMap::new(),
             sequence: 0,
             faults,
+            forked_at: u64::MAX,
             news: Vec::new(),
             frames: 0,
             held_max: 0,
@@ -197,6 +203,7 @@ impl World {
                     self.soon(Event::ToShipper(input));
                 }
                 Effect::AskPositions { node, request } => self.network(|| Event::Ask(node, request.clone())),
+                Effect::Compare { node, request } => self.network(|| Event::Compare(node, request.clone())),
                 Effect::ReadSource(read) => {
                     let answer = self.source[&read.partition].read(&read);
                     self.soon(Event::ToShipper(Input::SourceRead(answer)));
@@ -233,6 +240,24 @@ impl World {
             Input::Positions { from: node, positions }
         } else {
             Input::PositionsFailed { from: node, shard: request.shard }
+        };
+        self.network(|| Event::ToShipper(input.clone()));
+    }
+
+    fn compare(&mut self, node: NodeId, request: &CompareRequest) {
+        let forked = self.forked_at;
+        let owner = self.owners.get_mut(&request.shard).expect("a shard of the cluster");
+        let input = if owner.node == node {
+            let ring = request.messages.iter().map(|(partition, source)| {
+                let held = identity(*partition, source.offset.0);
+                let checksum = held.checksum ^ u64::from(held.offset.0 >= forked);
+                let last = owner.marks.get(partition).and_then(|marks| marks.last);
+                let last = last.filter(|last| last.offset == source.offset);
+                (*partition, Some(last.unwrap_or(MessageIdentity { checksum, ..held })))
+            });
+            Input::Compared { from: node, compared: Compared { shard: request.shard, ring: ring.collect() } }
+        } else {
+            Input::CompareFailed { shard: request.shard }
         };
         self.network(|| Event::ToShipper(input.clone()));
     }
@@ -300,6 +325,7 @@ impl World {
                     Event::ToShipper(input) => self.feed(input),
                     Event::ToOwner(node, ship) => self.ship(node, &ship),
                     Event::Ask(node, request) => self.ask(node, &request),
+                    Event::Compare(node, request) => self.compare(node, &request),
                 }
             } else if next == tick {
                 self.now = next;
@@ -408,11 +434,15 @@ fn damage_stops_one_partition_after_what_is_before_it() {
 /// Plants what the ring already holds of partition 0, then ships the source.
 fn with_ring_at(next: u64, last: Option<MessageIdentity>, log: Log) -> World {
     let mut world = World::new(5, CALM, small(), BTreeMap::from([(key(0), log)]));
+    plant(&mut world, next, last);
+    world.run();
+    world
+}
+
+fn plant(world: &mut World, next: u64, last: Option<MessageIdentity>) {
     let owner = world.owners.get_mut(&key(0).shard(SHARDS)).expect("a shard of the cluster");
     let next = Offset(next);
     *owner.mark(key(0)) = PartitionMarks { partition: key(0), next, committed: next, stored: next, last };
-    world.run();
-    world
 }
 
 #[test]
@@ -444,6 +474,6 @@ fn another_history_stops_and_a_shorter_one_is_waited_for() {
     let world = with_ring_at(63, Some(MessageIdentity { checksum: 1, ..identity(key(0), 62) }), log);
     assert!(matches!(world.news[0].1, PartitionNews::Stopped(PartitionProblem::Diverged { .. })), "{:?}", world.news);
     let world = with_ring_at(70, Some(identity(key(0), 69)), log);
-    assert_eq!(world.news, vec![(key(0), PartitionNews::Behind { end: Offset(63), next: Offset(70) })]);
+    assert_eq!(world.news, vec![(key(0), PartitionNews::Behind { end: Offset(63), next: Offset(70), same: true })]);
     assert_eq!(world.shipper.status().stopped, 0);
 }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use kennel_protocol::ids::{Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::{PartitionMarks, ShipChunk};
 
+use super::comparing::Doubt;
 use super::contract::{SourceState, Ticket, Until};
 use crate::time::Instant;
 
@@ -76,6 +77,8 @@ pub(super) struct Track {
     /// Weight of `flight`.
     pub(super) flight_bytes: u64,
     pub(super) ending: Option<Ending>,
+    /// The ring must be asked about a message first.
+    pub(super) doubt: Option<Doubt>,
     /// The last rewind that the owner asked for: its echoes are ignored for a while.
     pub(super) rewound: Option<(Offset, Instant)>,
     /// The owner found damage once; twice stops the partition.
@@ -104,6 +107,7 @@ impl Track {
             flight: VecDeque::new(),
             flight_bytes: 0,
             ending: None,
+            doubt: None,
             rewound: None,
             corrupt_once: false,
             in_ready: false,
@@ -147,6 +151,7 @@ impl Track {
         self.phase == Phase::Moving
             && self.reading.is_none()
             && self.ending.is_none()
+            && self.doubt.is_none()
             && self.boxed_bytes + self.flight_bytes < window
     }
 
@@ -158,7 +163,7 @@ impl Track {
             Until::Stored => self.marks.stored,
             Until::Stopped => return false,
         };
-        self.phase == Phase::Moving && self.boxed.is_empty() && mark >= ending.end()
+        self.phase == Phase::Moving && self.doubt.is_none() && self.boxed.is_empty() && mark >= ending.end()
     }
 
     /// Messages of the source's range below a mark.

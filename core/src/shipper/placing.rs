@@ -95,7 +95,7 @@ impl Shipper {
         }
     }
 
-    pub(super) fn take_timeout(&mut self, now: Instant) {
+    pub(super) fn take_timeout(&mut self, now: Instant, effects: &mut Effects) {
         if self.view_asked.is_some_and(|asked| now >= asked + self.config.answer_timeout) {
             self.view_failed(now);
         }
@@ -115,6 +115,10 @@ impl Shipper {
         for shard in doubted {
             self.doubt_owner(now, shard);
         }
+        let unheard = self.lanes.iter().filter(|(_, lane)| !lane.comparing.is_empty() && now >= lane.compare_at);
+        for shard in unheard.map(|(shard, _)| *shard).collect::<Vec<_>>() {
+            self.compare_again(now, shard, effects);
+        }
     }
 
     /// The next time at which a lane wants [`Self::take_timeout`] or a poll.
@@ -126,7 +130,8 @@ impl Shipper {
         let answer = (!lane.asked.is_empty()).then(|| lane.asked_at + self.config.answer_timeout);
         let progress = (!lane.flying.is_empty()).then(|| lane.progress_at + self.config.progress_timeout);
         let poll = (open && !lane.awaited.is_empty()).then(|| lane.polled_at + self.config.poll_interval);
-        [answer, progress, poll].into_iter().flatten().min()
+        let compare = (!lane.comparing.is_empty() || (open && !lane.doubtful.is_empty())).then_some(lane.compare_at);
+        [answer, progress, poll, compare].into_iter().flatten().min()
     }
 
     /// The owner refused, fell silent or is gone: everything under way there is dropped and the view is asked, after
@@ -183,6 +188,7 @@ impl Shipper {
 
     /// Frees what was read and sent of a partition.
     pub(super) fn drop_work(&mut self, partition: PartitionKey) {
+        self.forget_doubt(partition);
         let track = self.tracks.get_mut(&partition).expect("a partition of a lane has a track");
         let lane = self.lanes.get_mut(&track.shard).expect("a track's shard has a lane");
         let (boxed, flown) = track.drop_work();

@@ -1,10 +1,11 @@
 //! What to read and send next: round robin over shards and partitions, within the budgets.
 
 use bytes::Bytes;
-use kennel_protocol::entry::{EntryHead, EntryKind, HoleReason};
+use kennel_protocol::entry::{EntryHead, EntryKind, HoleReason, MessageIdentity};
 use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::{Ship, ShipChunk};
 
+use super::comparing::{Otherwise, message_at};
 use super::contract::{Effect, Effects, PartitionNews, PartitionProblem, SourceAnswer, SourceRead, SourceRest, Ticket};
 use super::partition::{Ending, Flown, Phase, weight};
 use super::{PendingRead, Shipper};
@@ -16,6 +17,7 @@ impl Shipper {
         self.ask_view(now, effects);
         self.connect(effects);
         self.ask_positions(now, effects);
+        self.ask_comparisons(now, effects);
         self.start_reads(effects);
         let open: Vec<(ShardId, NodeId)> = self
             .lanes
@@ -106,12 +108,25 @@ impl Shipper {
         for chunk in answer.chunks {
             let expected = self.tracks[&partition].cursor;
             if chunk.head.base != expected {
-                let problem = PartitionProblem::Misaligned { expected, base: chunk.head.base };
-                return self.stop(partition, problem, effects);
+                return self.take_misaligned(partition, &chunk, effects);
             }
             self.put_in_box(chunk, effects);
         }
         self.take_rest(partition, answer.rest, effects);
+    }
+
+    /// The source's batch does not start where the log ends: other batches, or another history.
+    fn take_misaligned(&mut self, partition: PartitionKey, chunk: &ShipChunk, effects: &mut Effects) {
+        let track = &self.tracks[&partition];
+        let (expected, base) = (track.cursor, chunk.head.base);
+        if expected != track.marks.next && base < expected {
+            // The source changed while it was read: begin again where the ring stands.
+            return self.unplace(partition);
+        }
+        match expected.0.checked_sub(1).and_then(|before| message_at(&chunk.body, Offset(before))) {
+            Some(source) => self.doubt(partition, source, Otherwise::Misaligned { expected, base }),
+            None => self.stop(partition, PartitionProblem::Misaligned { expected, base }, effects),
+        }
     }
 
     fn take_rest(&mut self, partition: PartitionKey, rest: SourceRest, effects: &mut Effects) {
@@ -119,21 +134,22 @@ impl Shipper {
         match rest {
             SourceRest::More => {}
             SourceRest::Exhausted { end, last } => {
-                if let (Some(ring), Some(source)) = (track.marks.last, last)
-                    && ring.offset == source.offset
-                    && ring != source
-                {
-                    // Nothing left to ship could carry this identity to the owner (PROTOCOL R15).
-                    let problem = PartitionProblem::Diverged { ring, source_message: source };
-                    return self.stop(partition, problem, effects);
-                }
-                if end < track.cursor {
-                    effects.report(partition, PartitionNews::Behind { end, next: track.cursor });
-                }
-                let end = end.min(track.cursor);
-                let resumed = track.source.end.is_some_and(|announced| announced > track.cursor);
+                let cursor = track.cursor;
+                let resumed = track.source.end.is_some_and(|announced| announced > cursor);
                 // The source grew after this read looked: the announcement is newer than the answer.
-                track.ending = (!resumed).then_some(Ending::Exhausted { end });
+                track.ending = (!resumed).then_some(Ending::Exhausted { end: end.min(cursor) });
+                let differs =
+                    |ring: &MessageIdentity| last.is_some_and(|last| ring.offset == last.offset && *ring != last);
+                let uneven = track.marks.last.as_ref().is_some_and(differs);
+                match last {
+                    // Nothing left to ship could carry this message to the owner (PROTOCOL R15).
+                    Some(last) if end < cursor => self.doubt(partition, last, Otherwise::Behind { end }),
+                    Some(last) if uneven => self.doubt(partition, last, Otherwise::Even),
+                    None if end < cursor => {
+                        effects.report(partition, PartitionNews::Behind { end, next: cursor, same: false });
+                    }
+                    _ => {}
+                }
             }
             SourceRest::Damaged(damage) => {
                 // What is before the damage is still shipped, so the partition goes on moving until it has arrived.

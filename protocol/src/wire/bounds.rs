@@ -3,13 +3,13 @@
 
 use crate::entry::{EntryHead, EntryHeadError};
 use crate::limits::{
-    ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX, LABEL_BYTES_MAX, NODES_MAX,
-    PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX,
+    COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX,
+    LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX,
 };
 use crate::wire::{
-    Ask, AskAnswer, CatalogAck, CatalogPut, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, Partitions,
-    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest,
-    Welcome, WireError,
+    Ask, AskAnswer, CatalogAck, CatalogPut, CompareRequest, Compared, Copy, CopyAck, CopySource, Fetch, Fetched,
+    Follow, Hello, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship,
+    ShipAck, View, ViewRequest, Welcome, WireError,
 };
 
 /// A message that breaks a limit.
@@ -133,6 +133,18 @@ impl Bounded for ShipAck {
     fn check_bounds(&self) -> Result<(), BoundsError> {
         at_most("the number of marks", self.marks.len(), PARTITIONS_PER_FRAME_MAX)?;
         at_most("the number of problems", self.problems.len(), PARTITIONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for CompareRequest {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of messages", self.messages.len(), COMPARISONS_PER_FRAME_MAX)
+    }
+}
+
+impl Bounded for Compared {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of messages", self.ring.len(), COMPARISONS_PER_FRAME_MAX)
     }
 }
 

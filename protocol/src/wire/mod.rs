@@ -22,7 +22,10 @@ pub use control::{
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
 };
-pub use ship::{PartitionMarks, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal};
+pub use ship::{
+    CompareRequest, Compared, PartitionMarks, Positions, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem,
+    ShipRefusal,
+};
 
 /// One message of any kind. The kind's number is in the frame header and is never reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,10 @@ pub enum Message {
     Ship(Ship),
     /// Marks and problems, to a shipper.
     ShipAck(ShipAck),
+    /// A shipper asks whether the ring has the same messages as its source.
+    CompareRequest(CompareRequest),
+    /// What the ring has at their offsets.
+    Compared(Compared),
     /// Between the nodes of a shard.
     Shard(ShardMessage),
     /// Asks for batches.

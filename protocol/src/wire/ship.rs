@@ -96,3 +96,25 @@ pub struct ShipAck {
     /// Set if nothing was taken.
     pub refusal: Option<ShipRefusal>,
 }
+
+/// Asks an owner what it holds where a source ends, or where its batches lie otherwise than in the ring: the one way to
+/// tell a source that is only behind from one whose history is another (PROTOCOL R15).
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct CompareRequest {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Messages as the source has them.
+    pub messages: Vec<(PartitionKey, MessageIdentity)>,
+}
+
+/// What the ring holds at the offsets of a [`CompareRequest`]. An owner that finds a difference remembers it for people.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[rkyv(derive(Debug))]
+pub struct Compared {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Per partition its message at that offset; `None` if there is none: trimmed, or a declared hole. A partition that
+    /// is left out could not be read: ask again.
+    pub ring: Vec<(PartitionKey, Option<MessageIdentity>)>,
+}

@@ -11,7 +11,7 @@ use kennel_core::shipper::{
 use kennel_core::time::Instant;
 use kennel_protocol::catalog::Catalog;
 use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
-use kennel_protocol::wire::{CatalogPut, Message, PositionsRequest, View, ViewRequest};
+use kennel_protocol::wire::{CatalogPut, CompareRequest, Message, PositionsRequest, View, ViewRequest};
 use kennel_transport::session::Session;
 use tokio::sync::mpsc;
 
@@ -30,6 +30,8 @@ const CATALOG_TRIES: u32 = 20;
 const CATALOG_PAUSE: Duration = Duration::from_millis(250);
 /// How long a finished import waits for its names to be taken.
 const CATALOG_GRACE: Duration = Duration::from_secs(3);
+/// How long an owner may read what a source is compared with: some reads of a bucket.
+const COMPARE_WAIT: Duration = Duration::from_secs(10);
 /// The shard whose owner keeps the catalogue (PROTOCOL R29).
 const CATALOG_SHARD: ShardId = ShardId(0);
 
@@ -257,6 +259,7 @@ impl Driver<'_> {
             Effect::AskView { avoid } => self.ask_view(avoid),
             Effect::Connect { node, address } => self.connect(node, &address),
             Effect::AskPositions { node, request } => self.ask_positions(node, request),
+            Effect::Compare { node, request } => self.compare(node, request),
             Effect::ReadSource(read) => self.readers.start(read),
             Effect::Send { node, ship } => {
                 // Without a link the machine is about to hear of its loss.
@@ -330,7 +333,25 @@ impl Driver<'_> {
         });
     }
 
+    fn compare(&self, node: NodeId, request: CompareRequest) {
+        let Some(link) = self.links.get(&node) else { return };
+        let (control, events) = (link.control(), self.events.clone());
+        tokio::spawn(async move {
+            let shard = request.shard;
+            let deadline = tokio::time::Instant::now() + COMPARE_WAIT;
+            let input = match ask(control, Message::CompareRequest(request), deadline).await {
+                Some(Message::Compared(compared)) => Input::Compared { from: node, compared },
+                _ => Input::CompareFailed { shard },
+            };
+            let _ = events.send(Event::Input(input)).await;
+        });
+    }
+
     fn take_news(&mut self, partition: PartitionKey, news: PartitionNews) {
+        if let PartitionNews::Stopped(problem) = &news {
+            // A shipper goes on with the others, so this may be the only word for a long time.
+            tracing::error!(%partition, %problem, "the partition stopped; the others go on");
+        }
         self.watcher.news(partition, &news);
         match news {
             PartitionNews::Hole { from, to, .. } => {

@@ -34,7 +34,12 @@ mod tests {
     use super::*;
 
     fn found(key: &str) -> FoundPartition {
-        FoundPartition { key: key.parse().expect("a partition"), directory: "/".into(), segments: Vec::new() }
+        FoundPartition {
+            key: key.parse().expect("a partition"),
+            recreated: 0,
+            directory: "/".into(),
+            segments: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Names for ids. The segment files know only numbers; where no server is asked, a file says what they are called.
+//! Names for ids. The segment files know only numbers; where no server is asked, a file says what they are called, and
+//! which partitions began a new history that their files do not tell of.
 //!
 //! ```toml
 //! [[stream]]
@@ -7,12 +8,16 @@
 //! [[stream.topic]]
 //! id = 0
 //! name = "events"
+//!
+//! [[recreated]]          # its old history stays readable as 0/0/3, the files are shipped as 0/0/3@1
+//! partition = "0/0/3"
+//! times = 1
 //! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kennel_protocol::ids::{StreamId, TopicId};
+use kennel_protocol::ids::{Incarnation, PartitionKey, StreamId, TopicId};
 use serde::Deserialize;
 
 /// A mapping file that cannot be used. Fix: the file.
@@ -28,8 +33,17 @@ pub enum MappingError {
         source: std::io::Error,
     },
     /// It is not what it should be.
-    #[error("the mapping is not valid: it holds [[stream]] with id and name, and [[stream.topic]] with id and name")]
+    #[error(
+        "the mapping is not valid: it holds [[stream]] and [[stream.topic]] with id and name, \
+             and [[recreated]] with partition and times"
+    )]
     Invalid(#[source] Box<toml::de::Error>),
+    /// Not a partition.
+    #[error("`{found}` is not a partition: the mapping wants stream/topic/partition, as \"1/2/3\"")]
+    NoPartition {
+        /// What stands there.
+        found: String,
+    },
     /// Two names for one id.
     #[error("the mapping names {what} twice")]
     Twice {
@@ -43,6 +57,7 @@ pub enum MappingError {
 pub struct Mapping {
     streams: BTreeMap<StreamId, String>,
     topics: BTreeMap<(StreamId, TopicId), String>,
+    recreated: BTreeMap<PartitionKey, u64>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +65,15 @@ pub struct Mapping {
 struct MappingFile {
     #[serde(default)]
     stream: Vec<StreamEntry>,
+    #[serde(default)]
+    recreated: Vec<RecreatedEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecreatedEntry {
+    partition: String,
+    times: u32,
 }
 
 #[derive(Deserialize)]
@@ -91,7 +115,20 @@ impl Mapping {
                 }
             }
         }
+        for entry in file.recreated {
+            let key = entry.partition.parse().ok().filter(|key: &PartitionKey| key.incarnation == Incarnation(0));
+            let key = key.ok_or(MappingError::NoPartition { found: entry.partition })?;
+            if mapping.recreated.insert(key, entry.times.into()).is_some() {
+                return Err(MappingError::Twice { what: format!("partition {key}") });
+            }
+        }
         Ok(mapping)
+    }
+
+    /// How often a partition began a new history that its files do not tell of: an operator's word (PROTOCOL R15).
+    pub fn recreated(&self, partition: PartitionKey) -> u64 {
+        let plain = PartitionKey { incarnation: Incarnation(0), ..partition };
+        self.recreated.get(&plain).copied().unwrap_or(0)
     }
 
     /// The stream's name.
@@ -117,6 +154,11 @@ mod tests {
         assert_eq!(mapping.topic_name(StreamId(0), TopicId(4)), "events");
         assert_eq!(mapping.topic_name(StreamId(1), TopicId(4)), "4");
         assert!(matches!(Mapping::parse("[[stream]]\nid = 0\nnamee = \"x\""), Err(MappingError::Invalid(_))));
+        let again = Mapping::parse("[[recreated]]\npartition = \"1/2/3\"\ntimes = 2\n").expect("a mapping");
+        let partition = |text: &str| text.parse().expect("a partition");
+        assert_eq!((again.recreated(partition("1/2/3@9")), again.recreated(partition("1/2/4"))), (2, 0));
+        let wrong = Mapping::parse("[[recreated]]\npartition = \"1/2\"\ntimes = 2\n");
+        assert!(matches!(wrong, Err(MappingError::NoPartition { .. })));
         let twice = Mapping::parse(&format!("{text}{text}"));
         assert!(matches!(twice, Err(MappingError::Twice { .. })));
     }

@@ -59,8 +59,10 @@ impl SegmentName {
 pub struct FoundPartition {
     /// Its ids. The incarnation is the purge generation: Iggy numbers a purged partition from 0 again (0 if it was
     /// never purged). It is the same as long as the partition lives; that a deleted topic's ids were given to
-    /// another cannot be seen in its files, and shows as a divergence.
+    /// another cannot be seen in its files, and shows as a divergence. `recreated` is part of it.
     pub key: PartitionKey,
+    /// How often an operator said that it began a new history. Like purges it only grows, and so does their sum.
+    pub recreated: u64,
     /// Its directory.
     pub directory: PathBuf,
     /// Its segments in offset order; empty if it never got a message.
@@ -78,11 +80,19 @@ impl FoundPartition {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
+    /// The same files as another history: an operator's word (PROTOCOL R15).
+    #[must_use]
+    pub fn recreated(self, times: u64) -> Self {
+        let incarnation = Incarnation(self.key.incarnation.0.saturating_add(times));
+        let recreated = self.recreated.saturating_add(times);
+        Self { key: PartitionKey { incarnation, ..self.key }, recreated, ..self }
+    }
+
     /// Lists the partition again.
     pub fn rescan(&self) -> Result<Self, ScanError> {
         let mut key = self.key;
-        key.incarnation = incarnation(&self.directory)?;
-        Ok(Self { key, directory: self.directory.clone(), segments: list_segments(&self.directory)? })
+        key.incarnation = Incarnation(incarnation(&self.directory)?.0.saturating_add(self.recreated));
+        Ok(Self { key, directory: self.directory.clone(), segments: list_segments(&self.directory)?, ..*self })
     }
 }
 
@@ -103,7 +113,7 @@ pub fn scan(directory: &Path) -> Result<Vec<FoundPartition>, ScanError> {
                     incarnation: incarnation(&directory)?,
                 };
                 let segments = list_segments(&directory)?;
-                found.push(FoundPartition { key, directory, segments });
+                found.push(FoundPartition { key, recreated: 0, directory, segments });
             }
         }
     }

@@ -5,10 +5,10 @@ use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{ClusterId, Epoch, Incarnation, JournalId, Lsn, NodeId, ProcessId};
 use kennel_protocol::limits::FETCH_BYTES_MAX;
 use kennel_protocol::wire::{
-    Ask, AskAnswer, CatalogAck, CatalogPut, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched,
-    Follow, Hello, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions,
-    PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck,
-    ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
+    Ask, AskAnswer, CatalogAck, CatalogPut, CompareRequest, Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode,
+    Fetch, FetchFrom, Fetched, Follow, Hello, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions,
+    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage,
+    ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
 };
 
 use super::{Draw, batch, catalog, entry};
@@ -29,6 +29,14 @@ pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
         FrameKind::PositionsRequest | FrameKind::Positions | FrameKind::Ship | FrameKind::ShipAck => {
             shipping(kind, draw)
         }
+        FrameKind::CompareRequest => Message::CompareRequest(CompareRequest {
+            shard: draw.shard(),
+            messages: draw.list(|draw| (draw.partition(), draw.identity())),
+        }),
+        FrameKind::Compared => Message::Compared(Compared {
+            shard: draw.shard(),
+            ring: draw.list(|draw| (draw.partition(), draw.maybe(Draw::identity))),
+        }),
         FrameKind::Fetch => Message::Fetch(fetch(draw)),
         FrameKind::Fetched => Message::Fetched(fetched(draw)),
         FrameKind::Follow => {
