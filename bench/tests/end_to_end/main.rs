@@ -8,5 +8,6 @@ mod diverged;
 mod full_journal;
 mod puts;
 mod ring;
+mod rot;
 mod support;
 mod take_over;
