@@ -161,7 +161,8 @@ impl Scanner<'_> {
             }
             position += BLOCK as u64;
         }
-        Ok((at.sequence < self.superblock.end.sequence).then_some(self.superblock.end))
+        let end = self.superblock.end;
+        Ok((at.sequence < end.sequence && at.position < end.position).then_some(end))
     }
 
     fn report(&mut self, from: Place, resume: Place, kept: u32, first_lost: u32) {
