@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kennel_bench::chaos::radosgw::Radosgw;
 use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
+use kennel_bench::measure::{FailoverArgs, OutageArgs, ShipCostArgs, failover, outage, ship_cost};
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
 use kennel_client::{Client, ClientSettings};
@@ -38,6 +39,12 @@ enum Command {
     Quickstart(QuickstartArgs),
     /// Rings of real processes, everything that can go wrong with them, and an oracle.
     Chaos(ChaosArgs),
+    /// Kill or pause owners of three real nodes under load: how long until acknowledgements go on.
+    Failover(FailoverArgs),
+    /// Take the bucket away from three real nodes under load.
+    Outage(OutageArgs),
+    /// What an acknowledgement costs beside one sync and one round trip.
+    ShipCost(ShipCostArgs),
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +183,9 @@ fn main() -> ExitCode {
         Command::Verify(args) => run_verify(&args),
         Command::Quickstart(args) => run_quickstart(args),
         Command::Chaos(args) => run_chaos(args),
+        Command::Failover(args) => measured(failover(args)),
+        Command::Outage(args) => measured(outage(args)),
+        Command::ShipCost(args) => measured(ship_cost(args)),
     };
     match done {
         Ok(code) => code,
@@ -261,6 +271,12 @@ fn parse_nodes(text: &str) -> Result<(u8, u8), String> {
     let (fewest, most) = text.split_once("..").unwrap_or((text, text));
     let number = |text: &str| text.trim_start_matches('=').parse().map_err(|_| format!("`{text}` is not a number"));
     Ok((number(fewest)?, number(most)?))
+}
+
+/// Exit code 0 if the bars were met.
+fn measured(measuring: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<ExitCode> {
+    let met = tokio::runtime::Runtime::new()?.block_on(measuring)?;
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {

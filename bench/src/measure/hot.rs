@@ -1,0 +1,95 @@
+//! A reader that asks one node for the newest messages of a partition, over and over, and keeps the time.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kennel_client::{Client, ClientSettings, FetchRequest};
+use kennel_protocol::ids::{Offset, PartitionKey};
+use kennel_transport::tls::TlsIdentity;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::load::Load;
+
+/// Between two reads: short against any gap that matters.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How far behind the acknowledged end a read begins: always there, always in memory.
+const BEHIND: u64 = 64;
+
+/// A reader at work. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct HotReader {
+    task: JoinHandle<()>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Instant>,
+    longest_gap: Duration,
+    latencies: Vec<Duration>,
+}
+
+impl Seen {
+    fn take(&mut self, served: bool, started: Instant, now: Instant) {
+        if served {
+            self.longest_gap = self.longest_gap.max(self.last.map_or(Duration::ZERO, |last| now - last));
+            self.last = Some(now);
+            self.latencies.push(now - started);
+        }
+    }
+}
+
+/// What a reader saw since it was last asked.
+#[derive(Debug)]
+pub(super) struct HotReads {
+    /// Longest time between two answers with messages, the one that goes on included.
+    pub(super) longest_gap: Duration,
+    /// How long each answer took.
+    pub(super) latencies: Vec<Duration>,
+}
+
+impl HotReader {
+    /// Reads a partition at one node, which knows the others.
+    ///
+    /// # Errors
+    /// If the node does not welcome a reader.
+    pub(super) async fn start(
+        node: SocketAddr,
+        identity: &TlsIdentity,
+        partition: PartitionKey,
+        load: Arc<Load>,
+    ) -> anyhow::Result<Self> {
+        let client = Client::connect(ClientSettings::new(vec![node]), identity).await?;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(read(client, partition, load, Arc::clone(&seen)));
+        Ok(Self { task, seen })
+    }
+
+    /// What was seen since the last call.
+    pub(super) fn take(&self) -> HotReads {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = seen.last.map_or(Duration::ZERO, |last| last.elapsed());
+        let taken = core::mem::replace(&mut *seen, Seen { last: Some(Instant::now()), ..Seen::default() });
+        HotReads { longest_gap: taken.longest_gap.max(open), latencies: taken.latencies }
+    }
+}
+
+impl Drop for HotReader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn read(client: Client, partition: PartitionKey, load: Arc<Load>, seen: Arc<Mutex<Seen>>) {
+    loop {
+        let from = Offset(load.committed(&partition).0.saturating_sub(BEHIND));
+        let started = Instant::now();
+        let answer = client.fetch(FetchRequest { bytes_max: 1, ..FetchRequest::at(partition, from) }).await;
+        let now = Instant::now();
+        let served = answer.is_ok_and(|answer| answer.next > from);
+        seen.lock().unwrap_or_else(PoisonError::into_inner).take(served, started, now);
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,26 @@
+//! What a ring of real processes does when something goes away, in numbers.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `failover` | an owner is killed or paused: first new acknowledgement, longest gap of hot reads |
+//! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
+//! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
+//! | `stage` | the processes |
+//! | `load` | a steady source that follows the owner of its shard at once |
+//! | `hot` | a reader that never stops to read the newest messages at one node |
+//! | `figures` | percentiles |
+//!
+//! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
+
+mod failover;
+mod figures;
+mod hot;
+mod load;
+mod outage;
+mod ship_cost;
+mod stage;
+
+pub use failover::{FailoverArgs, Kind, failover};
+pub use figures::Figures;
+pub use outage::{OutageArgs, outage};
+pub use ship_cost::{ShipCostArgs, ship_cost};

@@ -1,0 +1,240 @@
+//! `bench ship-cost`: what an acknowledgement takes, beside one write and sync of that disk and one round trip over QUIC of
+//! the same size. The three take turns, so that they see the same machine.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use kennel_protocol::ids::{Epoch, Incarnation, Offset, ProcessId, ShardId};
+use kennel_protocol::wire::{CatalogAck, CatalogPut, Message, PositionsRequest, Ship};
+use kennel_transport::lane::Lane;
+use kennel_transport::rpc::{Caller, Inbound};
+use kennel_transport::session::{Connector, Listener, Session};
+use serde::Serialize;
+use tokio::time::timeout;
+use wal_shipper::ship::Ring;
+
+use super::failover::programs;
+use super::figures::{Figures, say, write_json};
+use super::load::{Shape, Stream};
+use super::stage::{Stage, StageSettings, directory_bucket};
+
+/// Bytes of a chunk, of a write and of a question.
+const BYTES: usize = 16 << 10;
+/// What O_DIRECT asks for on every disk that there is.
+const ALIGNMENT: usize = 4_096;
+/// The file that is written round and round.
+const FILE_BYTES: u64 = 16 << 20;
+/// Nothing of this takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Of each, before counting.
+const WARM_UP: u32 = 50;
+/// `O_DIRECT` of this system.
+const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
+
+/// What is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ShipCostArgs {
+    /// How many of each.
+    #[arg(long, default_value_t = 2_000)]
+    pub rounds: u32,
+    /// Where cache-node is; beside this program by default.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+    /// Where nodes and logs go, on the disk that is meant; emptied first.
+    #[arg(long, value_name = "DIR", default_value = "kennel-ship-cost")]
+    pub directory: PathBuf,
+    /// A setting of the nodes, as `cache-node --set` takes it. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub assignments: Vec<String>,
+    /// Also write the result to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShipCostReport {
+    ship: Figures,
+    sync: Figures,
+    round_trip: Figures,
+    /// p99 of a ship over the sum of the other two.
+    ratio_p99: f64,
+    ratio_p50: f64,
+    /// Whether the disk's cache was passed by.
+    direct: bool,
+    bars_met: bool,
+}
+
+/// Runs it. The last line printed is the verdict.
+///
+/// # Errors
+/// If the ring cannot be started, or does not acknowledge.
+///
+/// # Cancel safety
+/// Safe: the processes end with it.
+pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
+    let mut assignments = vec![directory_bucket(&args.directory)?, "journal.size=512 MiB".to_owned()];
+    assignments.extend(args.assignments.iter().cloned());
+    let mut stage = Stage::start(StageSettings {
+        programs: programs(args.programs.as_ref())?,
+        directory: std::path::absolute(&args.directory).context("find the directory")?,
+        nodes: 3,
+        assignments,
+    })?;
+    stage.whole().await?;
+    let mut shipping = Shipping::open(&mut stage).await?;
+    let mut echo = Echo::open(&stage).await?;
+    let mut disk = Disk::open(&stage.directory(0).join("beside"))?;
+    let (mut ships, mut syncs, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..args.rounds + WARM_UP {
+        let ship = timeout(PATIENCE, shipping.ship()).await.context("a chunk is not acknowledged")??;
+        let trip = timeout(PATIENCE, echo.ask()).await.context("a question is not answered")??;
+        let sync = tokio::task::block_in_place(|| disk.write())?;
+        if round >= WARM_UP {
+            ships.push(ship);
+            trips.push(trip);
+            syncs.push(sync);
+        }
+    }
+    let (ship, sync, round_trip) = (Figures::of(ships), Figures::of(syncs), Figures::of(trips));
+    let ratio_p99 = ship.p99_ms / (sync.p99_ms + round_trip.p99_ms);
+    let ratio_p50 = ship.p50_ms / (sync.p50_ms + round_trip.p50_ms);
+    let bars_met = ratio_p99 <= 2.5;
+    let report = ShipCostReport { ship, sync, round_trip, ratio_p99, ratio_p50, direct: disk.direct, bars_met };
+    write_json(args.json.as_deref(), &report)?;
+    say(&format!("ship, three copies, journaled: {}", report.ship.line()));
+    let direct = if report.direct { "O_DIRECT" } else { "buffered: the file system has no O_DIRECT" };
+    say(&format!("write and fdatasync ({direct}): {}", report.sync.line()));
+    say(&format!("QUIC round trip: {}", report.round_trip.line()));
+    let verdict = if report.bars_met { "met" } else { "missed" };
+    say(&format!("ratio p99 {ratio_p99:.2}, p50 {ratio_p50:.2}, bar {verdict}"));
+    Ok(report.bars_met)
+}
+
+/// One partition, one chunk at a time, to its owner.
+struct Shipping {
+    shard: ShardId,
+    epoch: Epoch,
+    stream: Stream,
+    caller: Caller,
+    inbound: Inbound,
+    _session: Arc<dyn Session>,
+}
+
+impl Shipping {
+    async fn open(stage: &mut Stage) -> anyhow::Result<Self> {
+        let statuses = stage.whole().await?;
+        let key = "1/1/0".parse().context("a partition")?;
+        let shards = u16::try_from(statuses[0].shards.len()).context("shards are counted in 16 bits")?;
+        let stream = Stream::new(key, Shape { messages: 1, payload_bytes: BYTES });
+        let shard = stream.key.shard(shards);
+        let owns = |status: &cache_node::http::StatusReport| status.shards[usize::from(shard.0)].role == "owner";
+        let owner = stage.addresses()[statuses.iter().position(owns).context("the shard has an owner")?];
+        let ring = Ring::new(Arc::new(stage.shipper()?.connector()), vec![owner], ProcessId(0xc057));
+        let (session, _) = ring.connect(owner, None).await?;
+        let (caller, inbound) = Caller::new(session.open(Lane::Shard(shard)).await?);
+        let question = Message::PositionsRequest(PositionsRequest { shard, partitions: vec![stream.key] });
+        let answer = caller.call(question, tokio::time::Instant::now() + PATIENCE).await?;
+        let Message::Positions(positions) = answer else { bail!("the owner does not say where it stands") };
+        ensure!(positions.marks[0].next == Offset(0), "the ring is not a new one");
+        Ok(Self { shard, epoch: positions.epoch, stream, caller, inbound, _session: session })
+    }
+
+    async fn ship(&mut self) -> anyhow::Result<Duration> {
+        let chunk = self.stream.chunk();
+        let end = chunk.head.end;
+        let began = Instant::now();
+        let ship = Ship { shard: self.shard, epoch: self.epoch, chunks: vec![chunk] };
+        self.caller.send(Message::Ship(ship)).await?;
+        loop {
+            let Message::ShipAck(ack) = self.inbound.next().await?.message else { continue };
+            ensure!(ack.refusal.is_none() && ack.problems.is_empty(), "the owner refuses: {ack:?}");
+            if ack.marks.iter().any(|marks| marks.committed >= end) {
+                return Ok(began.elapsed());
+            }
+        }
+    }
+}
+
+/// Somebody who answers at once, over the same transport.
+struct Echo {
+    caller: Caller,
+    _unasked: Inbound,
+    _session: Arc<dyn Session>,
+    answering: tokio::task::JoinHandle<()>,
+}
+
+impl Echo {
+    async fn open(stage: &Stage) -> anyhow::Result<Self> {
+        let endpoint = stage.node(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let mut listener = endpoint.listen()?;
+        let address = endpoint.local_address()?;
+        let answering = tokio::spawn(async move {
+            let Ok(session) = listener.accept().await else { return };
+            let Ok(lane) = session.accept().await else { return };
+            let (caller, mut inbound) = Caller::new(lane);
+            while let Ok(question) = inbound.next().await {
+                let answer = CatalogAck { revision: 1, incarnation_next: Incarnation(0) };
+                if caller.reply(question.correlation, Message::CatalogAck(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let session = stage.shipper()?.connector().connect(address).await?;
+        let (caller, unasked) = Caller::new(session.open(Lane::Control).await?);
+        Ok(Self { caller, _unasked: unasked, _session: session, answering })
+    }
+
+    async fn ask(&mut self) -> anyhow::Result<Duration> {
+        let question = Message::CatalogPut(CatalogPut { revision: 1, catalog: Bytes::from(vec![7; BYTES]) });
+        let began = Instant::now();
+        self.caller.call(question, tokio::time::Instant::now() + PATIENCE).await?;
+        Ok(began.elapsed())
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.answering.abort();
+    }
+}
+
+/// A file on the disk of the journals, written as they are.
+struct Disk {
+    file: File,
+    buffer: Vec<u8>,
+    position: u64,
+    direct: bool,
+}
+
+impl Disk {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let open =
+            |flags| File::options().create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path);
+        let (file, direct) = match open(O_DIRECT) {
+            Ok(file) => (file, true),
+            Err(_) => (open(0).with_context(|| format!("open {}", path.display()))?, false),
+        };
+        let mut disk = Self { file, buffer: vec![7; BYTES + ALIGNMENT], position: 0, direct };
+        // Written once, so that a sync has no metadata to write.
+        while disk.position + (BYTES as u64) < FILE_BYTES {
+            disk.write()?;
+        }
+        disk.file.sync_all().context("sync the file")?;
+        Ok(disk)
+    }
+
+    fn write(&mut self) -> anyhow::Result<Duration> {
+        let from = self.buffer.as_ptr().align_offset(ALIGNMENT);
+        let began = Instant::now();
+        self.file.write_all_at(&self.buffer[from..from + BYTES], self.position).context("write beside the journal")?;
+        self.file.sync_data().context("sync beside the journal")?;
+        self.position = (self.position + BYTES as u64) % FILE_BYTES;
+        Ok(began.elapsed())
+    }
+}
