@@ -32,6 +32,8 @@ pub const SHARD_UNCOMMITTED: &str = "kennel_shard_uncommitted_entries";
 pub const SHARD_UNSTORED_ENTRIES: &str = "kennel_shard_unstored_entries";
 /// Bytes that wait for the bucket.
 pub const SHARD_UNSTORED_BYTES: &str = "kennel_shard_unstored_bytes";
+/// How many of the bytes that wait for the bucket are in memory, by shard.
+pub const SHARD_RESIDENT_BYTES: &str = "kennel_shard_resident_bytes";
 /// Partitions of a shard.
 pub const SHARD_PARTITIONS: &str = "kennel_shard_partitions_count";
 /// Partitions that stopped because their source differs.
@@ -257,6 +259,7 @@ fn record_shard(report: &ShardReport) {
     gauge!(SHARD_UNSTORED_ENTRIES, &[shard()]).set(report.committed_lsn.saturating_sub(report.stored_lsn) as f64);
     gauge!(SHARD_UNSTORED_BYTES, &[shard()]).set(report.unstored_bytes as f64);
     gauge!(DIVERGED, &[shard()]).set(report.diverged_partitions as f64);
+    gauge!(SHARD_RESIDENT_BYTES, &[shard()]).set(report.resident_bytes as f64);
     gauge!(SHARD_PARTITIONS, &[shard()]).set(report.partitions as f64);
     counter!(SHARD_OBJECTS, &[shard()]).absolute(report.objects);
     for role in ROLES {

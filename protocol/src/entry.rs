@@ -205,6 +205,22 @@ impl Entry {
         Self { head, body: Bytes::new() }
     }
 
+    /// The same entry without its bytes: they lie in a journal and come back from there.
+    pub fn away(head: EntryHead) -> Self {
+        Self { head, body: Bytes::new() }
+    }
+
+    /// Whether the bytes lie elsewhere: the head names a body that is not here. Such an entry never leaves a process:
+    /// [`Self::verify_body`] refuses it.
+    pub fn is_away(&self) -> bool {
+        self.body.is_empty() && self.head.body_bytes > 0
+    }
+
+    /// Length of the body in bytes, wherever it lies.
+    pub fn body_len(&self) -> u64 {
+        u64::from(self.head.body_bytes)
+    }
+
     /// Whether the body is the one that the head names: its length and its checksum.
     ///
     /// Done wherever an entry enters: from a peer, from the journal, from the bucket.

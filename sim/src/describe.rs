@@ -20,6 +20,7 @@ pub fn input(input: &Input) -> String {
             let nodes: Vec<String> = placement.candidates.iter().map(|node| format!("n{node}")).collect();
             format!("Placement {}", nodes.join(" "))
         }
+        Input::Loaded { epoch, from, bodies } => format!("Loaded e{epoch}/{from}: {} bodies", bodies.len()),
         other => format!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kennel_core::shard::{Placement, SessionId};
 use kennel_core::time::Instant;
+use kennel_protocol::ids::{Epoch, Lsn};
 use kennel_protocol::wire::{Positions, PositionsRequest, ShardMessage, Ship, ShipAck};
 
 /// One thing that happens at one instant.
@@ -40,6 +41,19 @@ pub enum Event {
         boot: u64,
         /// How far.
         sequence: u64,
+    },
+    /// Bodies come back from a journal.
+    Loaded {
+        /// Whose.
+        node: usize,
+        /// Which process asked.
+        boot: u64,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// First entry.
+        from: Lsn,
+        /// End, exclusive.
+        end: Lsn,
     },
     /// A machine asked to be woken.
     Timer {
@@ -142,7 +156,7 @@ pub enum Event {
 #[derive(Debug, Clone, Copy)]
 pub struct Collection {
     /// Under which claim.
-    pub epoch: kennel_protocol::ids::Epoch,
+    pub epoch: Epoch,
     /// Where the log starts now.
     pub start: kennel_protocol::object::LogPosition,
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kennel_core::shard::{Persist, RecoveredShard};
 use kennel_protocol::entry::{Entry, EntryHead, NumberedEntry};
 use kennel_protocol::ids::{Epoch, JournalId, Lsn};
@@ -154,6 +155,13 @@ impl Journal {
     pub fn end(&self, epoch: Epoch) -> Lsn {
         let newest = self.records.range((epoch, Lsn(0))..=(epoch, Lsn(u64::MAX))).next_back();
         newest.map_or(Lsn(0), |((_, lsn), _)| lsn.next())
+    }
+
+    /// The bodies of the entries `[from, end)` of an epoch that are on the disk.
+    pub fn bodies(&self, epoch: Epoch, from: Lsn, end: Lsn) -> Vec<(Lsn, Bytes)> {
+        let durable =
+            self.records.range((epoch, from)..(epoch, end)).filter(|(_, record)| record.sequence <= self.durable);
+        durable.map(|((_, lsn), record)| (*lsn, record.entry.body.clone())).collect()
     }
 
     /// An entry that is on the disk, forgotten or not.

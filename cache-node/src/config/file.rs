@@ -104,6 +104,7 @@ pub(super) struct Cache {
 #[derive(Deserialize)]
 #[expect(clippy::struct_field_names, reason = "fields are named as the keys are")]
 pub(super) struct Limits {
+    pub(super) resident_bytes_max: Size,
     pub(super) unstored_bytes_max: Size,
     pub(super) sessions_max: usize,
     pub(super) fetch_bytes_max: Size,

@@ -215,6 +215,7 @@ impl Check<'_> {
 
     fn limits(&self, limits: &file::Limits) -> Result<LimitSettings, ConfigError> {
         Ok(LimitSettings {
+            resident_bytes_max: self.size("limits.resident_bytes_max", limits.resident_bytes_max.0, MIB..=TIB)?,
             unstored_bytes_max: self.size("limits.unstored_bytes_max", limits.unstored_bytes_max.0, MIB..=TIB)?,
             sessions_max: self.within("limits.sessions_max", limits.sessions_max, 1..=65_536)?,
             fetch_bytes_max: self.size("limits.fetch_bytes_max", limits.fetch_bytes_max.0, FETCH_BYTES)?,

@@ -149,6 +149,8 @@ pub struct CacheSettings {
 /// Where back-pressure begins.
 #[derive(Debug, Clone)]
 pub struct LimitSettings {
+    /// Bytes that wait for the bucket in memory, over all shards; the rest lies in the journal only.
+    pub resident_bytes_max: u64,
     /// Accepted bytes of one shard that may wait for the bucket.
     pub unstored_bytes_max: u64,
     /// Sessions at once.

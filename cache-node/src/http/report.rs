@@ -79,6 +79,8 @@ pub struct ShardReport {
     pub stored_lsn: u64,
     /// Bytes that wait for the bucket.
     pub unstored_bytes: u64,
+    /// How many of them are in memory; the rest lies in the journal only.
+    pub resident_bytes: u64,
     /// Partitions known.
     pub partitions: u64,
     /// Partitions that stopped because their source differs from what the shard holds. The owner knows.

@@ -152,8 +152,8 @@ impl Filler {
     fn fill(&mut self, group: &mut OpenGroup, appends: Vec<Queued>) {
         for append in appends {
             for (id, record) in (append.first.0..).map(RecordId).zip(&append.records) {
-                group.push(id, record);
-                group.added.push(id);
+                let at = group.push(id, record);
+                group.added.push((id, at));
                 self.next_record = id.0 + 1;
             }
             group.reserved += append.reserved;
@@ -166,7 +166,7 @@ impl Filler {
     fn close(&self, mut group: OpenGroup) -> Result<(), ()> {
         let added = mem::take(&mut group.added);
         let mut state = self.shared.state();
-        let place = state.space.place(group.bytes(), group.reserved, &added);
+        let place = state.space.place((group.bytes(), group.reserved), group.seed(), &added);
         let head = state.space.head();
         state.in_disk += 1;
         drop(state);
@@ -222,8 +222,8 @@ impl Filler {
     fn copy(&self, copies: &[(RecordId, Record)], reserved: u64) -> OpenGroup {
         let mut group = self.open_group(reserved);
         for (id, record) in copies {
-            group.push(*id, record);
-            group.moved.push(*id);
+            let at = group.push(*id, record);
+            group.moved.push((*id, at));
         }
         group.reserved = reserved;
         group

@@ -39,10 +39,10 @@ pub(super) struct OpenGroup {
     pub(super) reserved: u64,
     /// Bytes of the queue's allowance that it gives back once durable.
     pub(super) queued_bytes: u64,
-    /// New records.
-    pub(super) added: Vec<RecordId>,
-    /// Records that were copied forward from older groups.
-    pub(super) moved: Vec<RecordId>,
+    /// New records, and where in the group they begin.
+    pub(super) added: Vec<(RecordId, u32)>,
+    /// Records that were copied forward from older groups, likewise.
+    pub(super) moved: Vec<(RecordId, u32)>,
     pub(super) waiters: Vec<Waiter>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct FilledGroup {
     pub(super) buffer: AlignedBuffer,
     pub(super) header: GroupHeader,
     pub(super) queued_bytes: u64,
-    pub(super) moved: Vec<RecordId>,
+    pub(super) moved: Vec<(RecordId, u32)>,
     pub(super) waiters: Vec<Waiter>,
 }
 
@@ -79,8 +79,9 @@ impl OpenGroup {
             && self.records as usize + count <= GROUP_RECORDS_MAX as usize
     }
 
-    /// Copies a record in: the only copy that a body sees on its way to the disk.
-    pub(super) fn push(&mut self, id: RecordId, record: &Record) {
+    /// Copies a record in: the only copy that a body sees on its way to the disk. Answers where it begins.
+    pub(super) fn push(&mut self, id: RecordId, record: &Record) -> u32 {
+        let at = u32::try_from(self.used).expect("a group is shorter than 4 GiB");
         let header = RecordHeader {
             id: id.0,
             head_bytes: u32::try_from(record.head.len()).expect("admission bounds a record's head"),
@@ -95,6 +96,12 @@ impl OpenGroup {
         header.seal(place, self.seed);
         self.used += length;
         self.records += 1;
+        at
+    }
+
+    /// Seeds the checksums of its records.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Length on disk if it were closed now.
@@ -165,7 +172,7 @@ pub(super) struct ParsedGroup<'a> {
 
 /// Takes a group apart. `bytes` starts with the group's header; nothing is copied.
 pub(super) fn parse<'a>(header: &GroupHeader, bytes: &'a [u8]) -> ParsedGroup<'a> {
-    let seed = GroupHeader::record_seed(header.lineage, header.opening, header.place.sequence);
+    let seed = header.seed();
     let used = usize::try_from(header.used).expect("a group fits memory");
     let mut offset = GROUP_HEADER_BYTES;
     let mut parsed = ParsedGroup { records: Vec::new(), whole: true };

@@ -13,7 +13,7 @@ use super::file::{BlockFile, DiskFile};
 use super::layout::{BLOCK, RECORD_HEADER_BYTES, RING_START, VERSION};
 use super::open::{Found, read_superblock};
 use super::record::{RecordClass, RecordId};
-use super::recovery::{FoundRecord, Keep, scan};
+use super::recovery::{FoundRecord, scan};
 use super::ring::Ring;
 
 /// What a journal says of itself, and what a start would find in it.
@@ -115,7 +115,7 @@ fn inspect_storage(file: Arc<dyn BlockFile>, size_bytes: u64, path: &Path) -> Re
         Found::Unreadable(reason) => return Err(unreadable(reason)),
     };
     let ring_bytes = superblock.ring_bytes;
-    let found = scan(&Ring::new(file, ring_bytes), &superblock, Keep::Heads).map_err(failed("read the log"))?;
+    let found = scan(&Ring::new(file, ring_bytes), &superblock).map_err(failed("read the log"))?;
     let new_places = found.damage.places_count;
     Ok(Inspection {
         path: path.to_owned(),
@@ -138,14 +138,14 @@ fn inspect_storage(file: Arc<dyn BlockFile>, size_bytes: u64, path: &Path) -> Re
 }
 
 fn inspected(id: RecordId, found: FoundRecord, ring_bytes: u64) -> InspectedRecord {
-    let head_bytes = found.record.head.len() as u64;
+    let head_bytes = found.head.len() as u64;
     InspectedRecord {
         id,
         offset: RING_START + found.position % ring_bytes,
         group: found.group,
         body_bytes: found.bytes - RECORD_HEADER_BYTES as u64 - head_bytes,
-        class: found.record.class,
-        head: found.record.head,
+        class: found.class,
+        head: found.head,
     }
 }
 

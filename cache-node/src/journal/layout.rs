@@ -242,6 +242,11 @@ impl GroupHeader {
         sound.then_some(header)
     }
 
+    /// Seeds the checksums of its records.
+    pub(super) fn seed(&self) -> u64 {
+        Self::record_seed(self.lineage, self.opening, self.place.sequence)
+    }
+
     /// Seeds the checksums of the group's records, so that a record verifies only where it was written.
     pub(super) fn record_seed(lineage: u128, opening: u64, sequence: u64) -> u64 {
         let mut bytes = [0; 32];

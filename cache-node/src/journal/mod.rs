@@ -24,6 +24,7 @@ mod inspect;
 mod layout;
 mod memory;
 mod open;
+mod read_back;
 mod record;
 mod recovery;
 mod ring;
@@ -40,6 +41,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kennel_protocol::ids::JournalId;
 
 pub use damage::{Damage, DamagedPlace};
@@ -48,11 +50,12 @@ pub use file::IoMode;
 pub use format::{Formatted, format};
 pub use inspect::{InspectedRecord, Inspection, inspect, inspect_image};
 pub use open::Recovered;
-pub use record::{Appended, Record, RecordClass, RecordId};
+pub use record::{Appended, Record, RecordClass, RecordId, RecoveredRecord};
 pub use settings::JournalSettings;
 pub use space::JournalUsage;
 
 use memory::MemoryJournal;
+use ring::Ring;
 use shared::{Shared, Threads};
 
 /// A handle on the journal; clones are cheap and equal.
@@ -71,7 +74,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum Backing {
-    Log { shared: Arc<Shared>, threads: Threads },
+    Log { shared: Arc<Shared>, ring: Ring, threads: Threads },
     Memory(MemoryJournal),
 }
 
@@ -112,6 +115,26 @@ impl Journal {
         }
     }
 
+    /// Reads the bodies of durable records back, verified, in the order asked for; `None` where a record was freed. One
+    /// that is still on its way to the disk is waited for. Records that lie together are read together.
+    ///
+    /// Blocks on the disk: not for a thread that has other work.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`]: the disk fails, or a record that was durable does not verify any more. The journal
+    /// stops with it; the next start finds out what is lost.
+    pub fn read(&self, ids: &[RecordId]) -> Result<Vec<Option<Bytes>>, JournalError> {
+        match &self.inner.backing {
+            Backing::Log { shared, ring, .. } => read_back::read(shared, ring, ids),
+            Backing::Memory(_) => Ok(vec![None; ids.len()]),
+        }
+    }
+
+    /// Whether bodies can be read back: not with durability `memory`.
+    pub fn keeps_bodies(&self) -> bool {
+        matches!(self.inner.backing, Backing::Log { .. })
+    }
+
     /// How full it is.
     pub fn usage(&self) -> JournalUsage {
         match &self.inner.backing {
@@ -132,7 +155,7 @@ impl Journal {
     /// [`JournalError::Poisoned`] with the reason if a write or sync had failed.
     pub fn close(self) -> Result<(), JournalError> {
         match &self.inner.backing {
-            Backing::Log { shared, threads } => threads.stop(shared),
+            Backing::Log { shared, threads, .. } => threads.stop(shared),
             Backing::Memory(memory) => {
                 memory.close();
                 Ok(())
@@ -140,8 +163,8 @@ impl Journal {
         }
     }
 
-    fn over_log(id: JournalId, shared: Arc<Shared>, threads: Threads) -> Self {
-        Self { inner: Arc::new(Inner { id, backing: Backing::Log { shared, threads } }) }
+    fn over_log(id: JournalId, shared: Arc<Shared>, ring: Ring, threads: Threads) -> Self {
+        Self { inner: Arc::new(Inner { id, backing: Backing::Log { shared, ring, threads } }) }
     }
 
     fn over_memory(id: JournalId, memory: MemoryJournal) -> Self {
@@ -151,7 +174,7 @@ impl Journal {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Backing::Log { shared, threads } = &self.backing
+        if let Backing::Log { shared, threads, .. } = &self.backing
             && let Err(error) = threads.stop(shared)
         {
             tracing::error!(journal = %self.id, %error, "the journal was dropped after a failure");

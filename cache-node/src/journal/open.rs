@@ -18,8 +18,8 @@ use super::fill::{Filler, GROUPS_IN_DISK_MAX};
 use super::foreign::{Content, look};
 use super::layout::{BLOCK, Place, RING_START, Superblock};
 use super::memory::MemoryJournal;
-use super::record::{Record, RecordId};
-use super::recovery::{Keep, Scan, scan};
+use super::record::RecoveredRecord;
+use super::recovery::{Scan, scan};
 use super::ring::Ring;
 use super::settings::{BYTES_MIN, Bounds, JournalSettings};
 use super::shared::{Shared, Threads};
@@ -33,7 +33,7 @@ pub struct Recovered {
     pub journal: JournalId,
     /// Every record that completed and was not freed, in the order of the ids; freed ones and ones that never
     /// completed may be among them.
-    pub records: Vec<(RecordId, Record)>,
+    pub records: Vec<RecoveredRecord>,
     /// Whether it was formatted now.
     pub fresh: bool,
     /// What is wrong, if something that was durable does not verify any more. The records that do are above.
@@ -144,8 +144,7 @@ pub(super) fn open_on(
         tracing::warn!(ring_bytes, wanted = settings.bytes, "the journal keeps the size that it was formatted with");
     }
     let ring = Ring::new(file, ring_bytes);
-    let scan =
-        if fresh { Scan::default() } else { scan(&ring, &superblock, Keep::Bodies).map_err(failed("read the log"))? };
+    let scan = if fresh { Scan::default() } else { scan(&ring, &superblock).map_err(failed("read the log"))? };
     let superblock = succeed(&superblock, &scan);
     // This sync also makes durable what was only read from a cache: a group that was never synced may have been found
     // whole, and from now on the node answers with it.
@@ -190,6 +189,7 @@ fn start(
         next_record: scan.next_record,
         groups: sender,
     };
+    let reads = ring.clone();
     let writer =
         Writer { shared: shared.clone(), ring, superblock, groups, end: scan.end, next_record: scan.next_record };
     let threads = [
@@ -202,20 +202,20 @@ fn start(
         journal,
         fresh,
         damaged: scan.is_damaged().then_some(scan.damage),
-        records: scan.records.into_iter().map(|(id, found)| (id, found.record)).collect(),
+        records: scan.records.into_iter().map(|(id, found)| found.into_recovered(id)).collect(),
         torn_bytes: scan.torn_bytes,
         mode,
     };
-    Ok((Journal::over_log(journal, shared, Threads::new(threads)), recovered))
+    Ok((Journal::over_log(journal, shared, reads, Threads::new(threads)), recovered))
 }
 
 fn restore(bounds: Bounds, scan: &Scan) -> Space {
     let mut space = Space::new(bounds, scan.end);
     for group in &scan.groups {
-        space.restore_group(group.place);
+        space.restore_group(group.place, group.seed);
     }
     for (id, found) in &scan.records {
-        space.restore_record(*id, found.bytes, found.group);
+        space.restore_record(*id, found.bytes, (found.group, found.at));
     }
     space.release();
     space

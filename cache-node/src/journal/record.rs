@@ -38,6 +38,19 @@ pub struct Record {
     pub class: RecordClass,
 }
 
+/// A record that was found when the journal was opened. Its body stays on the disk: [`super::Journal::read`] brings it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredRecord {
+    /// Its name.
+    pub id: RecordId,
+    /// What the caller needs to know about the body.
+    pub head: Bytes,
+    /// Length of the body in bytes.
+    pub body_bytes: u32,
+    /// Which space it may use.
+    pub class: RecordClass,
+}
+
 /// An accepted append: its ids, and where its outcome arrives.
 #[derive(Debug)]
 pub struct Appended {

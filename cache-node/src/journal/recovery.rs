@@ -6,8 +6,7 @@
 //!
 //! One thing cannot be told apart: the very last group rotting before a crash looks like a torn one.
 //!
-//! Memory holds one window of the log and what the caller wants to keep of the live records: with their bodies, or the
-//! places where these lie.
+//! Memory holds one window of the log, and of the live records the heads and the places; bodies stay where they lie.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -17,18 +16,9 @@ use bytes::Bytes;
 use super::damage::{Damage, DamagedPlace};
 use super::group::{RecordView, parse};
 use super::layout::{BLOCK, GroupHeader, HOLES_MAX, Hole, Place, RING_START, Superblock};
-use super::record::{Record, RecordId};
+use super::record::{RecordClass, RecordId, RecoveredRecord};
 use super::ring::Ring;
 use super::window::Window;
-
-/// What is kept of a record in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// Head and body.
-    Bodies,
-    /// The head alone: the body stays where it lies.
-    Heads,
-}
 
 /// A record that the log holds.
 #[derive(Debug)]
@@ -37,10 +27,14 @@ pub(super) struct FoundRecord {
     pub(super) group: u64,
     /// Where it begins there, a position of the log.
     pub(super) position: u64,
+    /// The same, from the start of the group.
+    pub(super) at: u32,
     /// Its length on disk.
     pub(super) bytes: u64,
-    /// Without its body if only heads are kept.
-    pub(super) record: Record,
+    /// Length of its body.
+    pub(super) body_bytes: u32,
+    pub(super) head: Bytes,
+    pub(super) class: RecordClass,
 }
 
 /// What a log holds.
@@ -63,15 +57,17 @@ pub(super) struct Scan {
 /// A group, and the records that it held when it was read.
 pub(super) struct FoundGroup {
     pub(super) place: Place,
+    /// Seeds the checksums of its records.
+    pub(super) seed: u64,
     records: Vec<RecordId>,
 }
 
 /// Reads the log from the superblock's start to its end.
-pub(super) fn scan(ring: &Ring, superblock: &Superblock, keep: Keep) -> io::Result<Scan> {
+pub(super) fn scan(ring: &Ring, superblock: &Superblock) -> io::Result<Scan> {
     let limit = superblock.start.position + ring.bytes();
     let window = Window::new(ring, limit);
     let scan = Scan { head: superblock.start, next_record: superblock.next_record, ..Scan::default() };
-    let mut scanner = Scanner { superblock, ring_bytes: ring.bytes(), limit, keep, window, scan };
+    let mut scanner = Scanner { superblock, ring_bytes: ring.bytes(), limit, window, scan };
     let mut at = superblock.start;
     while let Some(next) = scanner.step(at)? {
         at = next;
@@ -86,7 +82,6 @@ struct Scanner<'a> {
     superblock: &'a Superblock,
     ring_bytes: u64,
     limit: u64,
-    keep: Keep,
     window: Window<'a>,
     scan: Scan,
 }
@@ -107,7 +102,7 @@ impl Scanner<'_> {
         let reading = self.read(at)?;
         let known = self.superblock.holes.iter().find(|hole| hole.from == at).copied();
         if let (Some(header), true, None) = (reading.header, reading.whole, known) {
-            self.scan.take(at, reading.records);
+            self.scan.take(at, reading);
             self.scan.next_record = self.scan.next_record.max(header.next_record);
             self.scan.drop_below(header.head);
             return Ok(Some(at.after(header.bytes)));
@@ -115,7 +110,7 @@ impl Scanner<'_> {
         let kept = u32::try_from(reading.records.len()).expect("a group's records are bounded");
         if let Some(hole) = known.filter(|hole| hole.salvaged <= kept) {
             self.scan.holes.push(hole);
-            self.scan.take(at, reading.records);
+            self.scan.take(at, reading);
             return Ok(Some(hole.resume));
         }
         let Some(resume) = self.resume_behind(at, known)? else {
@@ -128,7 +123,7 @@ impl Scanner<'_> {
             (None, None) => 1,
         };
         self.report(at, resume, kept, first_lost);
-        self.scan.take(at, reading.records);
+        self.scan.take(at, reading);
         Ok(Some(resume))
     }
 
@@ -136,10 +131,9 @@ impl Scanner<'_> {
         let Some(header) = self.header(at.position)?.filter(|header| header.place == at) else {
             return Ok(Reading { header: None, records: Vec::new(), whole: false });
         };
-        let keep = self.keep;
         let length = usize::try_from(header.bytes).expect("a group fits memory");
         let parsed = parse(&header, self.window.bytes(at.position, length)?);
-        let found = |view: &RecordView<'_>| (view.id, FoundRecord::new(at, view, keep));
+        let found = |view: &RecordView<'_>| (view.id, FoundRecord::new(at, view));
         Ok(Reading { header: Some(header), records: parsed.records.iter().map(found).collect(), whole: parsed.whole })
     }
 
@@ -196,13 +190,16 @@ impl Scan {
         self.damage.places_count > 0
     }
 
-    fn take(&mut self, place: Place, records: Vec<(RecordId, FoundRecord)>) {
+    fn take(&mut self, place: Place, reading: Reading) {
+        // Without a header nothing was salvaged, and nothing will be read back.
+        let seed = reading.header.map_or(0, |header| header.seed());
+        let records = reading.records;
         let ids = records.iter().map(|(id, _)| *id).collect();
         for (id, record) in records {
             self.next_record = self.next_record.max(id.0 + 1);
             self.records.insert(id, record);
         }
-        self.groups.push_back(FoundGroup { place, records: ids });
+        self.groups.push_back(FoundGroup { place, seed, records: ids });
     }
 
     /// A later group says what is no longer needed: forgotten at once, so that only what may be live is in memory.
@@ -220,11 +217,16 @@ impl Scan {
 }
 
 impl FoundRecord {
-    fn new(group: Place, view: &RecordView<'_>, keep: Keep) -> Self {
-        let record = match keep {
-            Keep::Bodies => view.to_record(),
-            Keep::Heads => Record { head: Bytes::copy_from_slice(view.head), body: Bytes::new(), class: view.class },
-        };
-        Self { group: group.sequence, position: group.position + view.offset as u64, bytes: view.bytes(), record }
+    pub(super) fn into_recovered(self, id: RecordId) -> RecoveredRecord {
+        let Self { body_bytes, head, class, .. } = self;
+        RecoveredRecord { id, head, body_bytes, class }
+    }
+
+    fn new(group: Place, view: &RecordView<'_>) -> Self {
+        let head = Bytes::copy_from_slice(view.head);
+        let at = u32::try_from(view.offset).expect("a group is shorter than 4 GiB");
+        let position = group.position + u64::from(at);
+        let body_bytes = u32::try_from(view.body.len()).expect("a group is shorter than 4 GiB");
+        Self { group: group.sequence, position, at, bytes: view.bytes(), body_bytes, head, class: view.class }
     }
 }

@@ -1,5 +1,6 @@
 //! The circular part of the file: positions that only rise, mapped to offsets that wrap. Knows nothing of groups.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -12,6 +13,12 @@ use super::layout::{BLOCK, RING_START, Superblock};
 pub(super) struct Ring {
     file: Arc<dyn BlockFile>,
     bytes: u64,
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
 }
 
 impl Ring {

@@ -29,6 +29,28 @@ pub struct JournalUsage {
     pub queued_bytes: u64,
 }
 
+/// Where a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Located {
+    /// Nowhere: nobody needs it.
+    Freed,
+    /// Not on the disk yet.
+    Waiting,
+    /// On the disk.
+    At(Spot),
+}
+
+/// A record's place on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spot {
+    /// Position in the ring; not aligned.
+    pub(super) position: u64,
+    /// Length with its header.
+    pub(super) bytes: u64,
+    /// Seeds its checksum.
+    pub(super) seed: u64,
+}
+
 /// The accounts of one ring.
 #[derive(Debug)]
 pub(super) struct Space {
@@ -46,6 +68,8 @@ pub(super) struct Space {
 #[derive(Debug)]
 struct Group {
     place: Place,
+    /// Seeds the checksums of its records.
+    seed: u64,
     live: u32,
     /// How many of the live ones are on their way to a newer group.
     moving: u32,
@@ -56,6 +80,8 @@ struct Group {
 struct Held {
     /// The group that holds it; none while it is queued.
     group: Option<u64>,
+    /// Where in its group it begins.
+    at: u32,
     bytes: u64,
     moving: bool,
 }
@@ -66,14 +92,14 @@ impl Space {
     }
 
     /// Enters a durable group that recovery found, oldest first.
-    pub(super) fn restore_group(&mut self, place: Place) {
+    pub(super) fn restore_group(&mut self, place: Place, seed: u64) {
         assert!(place < self.tail, "recovered groups lie below the tail");
-        self.groups.push_back(Group { place, live: 0, moving: 0, durable: true });
+        self.groups.push_back(Group { place, seed, live: 0, moving: 0, durable: true });
     }
 
     /// Enters a live record of a restored group.
-    pub(super) fn restore_record(&mut self, id: RecordId, bytes: u64, group: u64) {
-        self.records.insert(id, Held { group: Some(group), bytes, moving: false });
+    pub(super) fn restore_record(&mut self, id: RecordId, bytes: u64, (group, at): (u64, u32)) {
+        self.records.insert(id, Held { group: Some(group), at, bytes, moving: false });
         self.live_bytes += bytes;
         self.group(group).live += 1;
     }
@@ -101,35 +127,36 @@ impl Space {
 
     /// Enters a new record that was admitted.
     pub(super) fn hold(&mut self, id: RecordId, bytes: u64) {
-        self.records.insert(id, Held { group: None, bytes, moving: false });
+        self.records.insert(id, Held { group: None, at: 0, bytes, moving: false });
         self.live_bytes += bytes;
     }
 
-    /// Places a closed group of `bytes` bytes at the tail; gives back what was `reserved` for it.
-    pub(super) fn place(&mut self, bytes: u64, reserved: u64, added: &[RecordId]) -> Place {
+    /// Places a closed group of `bytes` bytes at the tail; gives back what was `reserved` for it. Its records follow
+    /// with where in it they begin.
+    pub(super) fn place(&mut self, (bytes, reserved): (u64, u64), seed: u64, added: &[(RecordId, u32)]) -> Place {
         assert!(bytes <= reserved && reserved <= self.reserved, "a group is never larger than what was admitted");
         let place = self.tail;
         self.tail = place.after(bytes);
         self.reserved -= reserved;
         let mut live = 0;
-        for id in added {
+        for (id, at) in added {
             // A record can be freed before it was ever written.
             if let Some(held) = self.records.get_mut(id) {
-                held.group = Some(place.sequence);
+                (held.group, held.at) = (Some(place.sequence), *at);
                 live += 1;
             }
         }
-        self.groups.push_back(Group { place, live, moving: 0, durable: false });
+        self.groups.push_back(Group { place, seed, live, moving: 0, durable: false });
         assert!(self.tail.position - self.head().position <= self.bounds.ring_bytes, "the tail never meets the head");
         place
     }
 
     /// The group is on disk: what was copied forward into it lives there from now on.
-    pub(super) fn durable(&mut self, sequence: u64, moved: &[RecordId]) {
+    pub(super) fn durable(&mut self, sequence: u64, moved: &[(RecordId, u32)]) {
         let mut arrived = 0;
-        for id in moved {
+        for (id, at) in moved {
             let Some(held) = self.records.get_mut(id) else { continue };
-            held.moving = false;
+            (held.moving, held.at) = (false, *at);
             let old = held.group.replace(sequence).expect("only placed records are copied forward");
             let old = self.group(old);
             old.live -= 1;
@@ -191,6 +218,18 @@ impl Space {
         let index = self.groups.partition_point(|one| one.place.sequence < group);
         let found = self.groups.get(index).filter(|one| one.place.sequence == group);
         found.map_or(0, |one| u64::from(one.live))
+    }
+
+    /// Where a live record lies.
+    pub(super) fn locate(&mut self, id: RecordId) -> Located {
+        let Some(held) = self.records.get(&id) else { return Located::Freed };
+        let (at, bytes) = (u64::from(held.at), held.bytes);
+        let Some(sequence) = held.group else { return Located::Waiting };
+        let group = self.group(sequence);
+        if !group.durable {
+            return Located::Waiting;
+        }
+        Located::At(Spot { position: group.place.position + at, bytes, seed: group.seed })
     }
 
     /// The oldest group that is still needed, or the tail.

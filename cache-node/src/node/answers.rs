@@ -237,7 +237,7 @@ impl Batches {
     fn tier(&self) -> Tier {
         match self {
             Self::Here(pieces) => match pieces.served {
-                Served::Tail | Served::Nothing => Tier::Tail,
+                Served::Tail | Served::Journal | Served::Nothing => Tier::Tail,
                 Served::CacheMemory | Served::CacheDisk => Tier::Cache,
                 Served::Bucket => Tier::Bucket,
             },

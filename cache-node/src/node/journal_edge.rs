@@ -110,6 +110,16 @@ impl JournalEdge {
         None
     }
 
+    /// The records that hold the bodies of an epoch's entries `[from, end)`.
+    pub(super) fn bodies(&self, epoch: Epoch, from: Lsn, end: Lsn) -> Vec<(Lsn, RecordId)> {
+        self.ledger.bodies(epoch, from, end)
+    }
+
+    /// The record that holds an entry's body, if the journal can give it back.
+    pub(super) fn body(&self, epoch: Epoch, lsn: Lsn) -> Option<RecordId> {
+        self.journal.keeps_bodies().then(|| self.ledger.body(epoch, lsn)).flatten()
+    }
+
     /// Frees an epoch's entries below a number. At once, as far as that can be: what waits for room may wait for this.
     pub(super) fn free(&mut self, epoch: Epoch, below: Lsn) {
         if self.is_stalled() {

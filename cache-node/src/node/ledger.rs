@@ -40,6 +40,18 @@ impl Ledger {
         }
     }
 
+    /// The record that holds an entry's body.
+    pub(super) fn body(&self, epoch: Epoch, lsn: Lsn) -> Option<RecordId> {
+        self.slots.get(&(epoch, lsn))?.first().copied()
+    }
+
+    /// The records that hold the bodies of an epoch's entries `[from, end)`, as far as they are held.
+    pub(super) fn bodies(&self, epoch: Epoch, from: Lsn, end: Lsn) -> Vec<(Lsn, RecordId)> {
+        let slots = self.slots.range((epoch, from)..(epoch, end));
+        // An entry's own record comes last where it adopted: the bytes lie in the first.
+        slots.filter_map(|((_, lsn), ids)| Some((*lsn, *ids.first()?))).collect()
+    }
+
     /// A promise; returns the record of the one before it, which it replaces.
     pub(super) fn sealed(&mut self, id: RecordId) -> Option<RecordId> {
         self.sealed.replace(id)

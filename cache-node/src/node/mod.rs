@@ -25,6 +25,7 @@ mod serve;
 mod shard_task;
 mod start;
 mod status;
+mod stowed;
 mod verify;
 
 use std::net::SocketAddr;

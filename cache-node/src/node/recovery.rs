@@ -1,8 +1,9 @@
 //! From journal records to what each shard's machine starts with.
 //!
-//! Freed records can come back after a crash; they do no harm, because every run is cut to its dense end and the bucket
-//! decides what is stored. Where a journal is damaged a hole means loss instead: its runs are cut to their dense start,
-//! from which a gathering goes up, and the holes are told. Such a journal has a new id, so its entries have no vote.
+//! Bodies stay in the journal until somebody needs them. Freed records can come back after a crash; they do no harm,
+//! because every run is cut to its dense end and the bucket decides what is stored. Where a journal is damaged a hole
+//! means loss instead: its runs are cut to their dense start, from which a gathering goes up, and the holes are told.
+//! Such a journal has a new id, so its entries have no vote.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use kennel_protocol::ids::{Epoch, Lsn, ShardId};
 use kennel_protocol::journal_record::{JournalRecord, JournalRecordError};
 
 use super::ledger::Ledger;
-use crate::journal::{Record, RecordId};
+use crate::journal::{RecordId, RecoveredRecord};
 
 /// One shard's part of a recovered journal.
 #[derive(Debug, Default)]
@@ -42,13 +43,13 @@ pub(super) enum Condition {
 /// # Errors
 /// If a record cannot be read: another build wrote it. The journal is left as it is.
 pub(super) fn sort_records(
-    records: Vec<(RecordId, Record)>,
+    records: Vec<RecoveredRecord>,
     condition: Condition,
 ) -> Result<BTreeMap<ShardId, ShardPart>, JournalRecordError> {
     let mut held: BTreeMap<ShardId, Held> = BTreeMap::new();
-    for (id, record) in records {
+    for record in records {
         let decoded = JournalRecord::decode(&record.head)?;
-        held.entry(decoded.shard()).or_default().take(id, decoded, record);
+        held.entry(decoded.shard()).or_default().take(record.id, decoded);
     }
     Ok(held.into_iter().map(|(shard, held)| (shard, held.finish(condition))).collect())
 }
@@ -63,10 +64,10 @@ struct Held {
 }
 
 impl Held {
-    fn take(&mut self, id: RecordId, decoded: JournalRecord, record: Record) {
+    fn take(&mut self, id: RecordId, decoded: JournalRecord) {
         match decoded {
             JournalRecord::Entry { epoch, lsn, head, .. } => {
-                let entry = Entry { head, body: record.body };
+                let entry = Entry::away(head);
                 if let Some((older, _)) = self.entries.insert((epoch, lsn), (id, entry)) {
                     self.unneeded.push(older);
                 }
@@ -171,7 +172,6 @@ impl ShardPart {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use kennel_protocol::entry::{EntryHead, EntryKind, HoleReason, IntegritySum};
     use kennel_protocol::ids::Offset;
 
@@ -196,17 +196,20 @@ mod tests {
         }
     }
 
-    fn record(record: &JournalRecord) -> Record {
-        Record { head: record.encode(), body: Bytes::new(), class: RecordClass::Normal }
+    fn record(record: &JournalRecord) -> RecoveredRecord {
+        RecoveredRecord { id: RecordId(0), head: record.encode(), body_bytes: 0, class: RecordClass::Normal }
     }
 
-    fn entry(epoch: u64, lsn: u64) -> Record {
+    fn entry(epoch: u64, lsn: u64) -> RecoveredRecord {
         record(&JournalRecord::Entry { shard: SHARD, epoch: Epoch(epoch), lsn: Lsn(lsn), head: head(lsn) })
     }
 
-    fn sort(records: Vec<Record>) -> ShardPart {
-        let numbered = (0..).map(RecordId).zip(records).collect();
-        let sorted = sort_records(numbered, Condition::Authentic);
+    fn numbered(records: impl IntoIterator<Item = RecoveredRecord>) -> Vec<RecoveredRecord> {
+        (0..).map(RecordId).zip(records).map(|(id, record)| RecoveredRecord { id, ..record }).collect()
+    }
+
+    fn sort(records: Vec<RecoveredRecord>) -> ShardPart {
+        let sorted = sort_records(numbered(records), Condition::Authentic);
         sorted.expect("readable records").remove(&SHARD).expect("the shard's part")
     }
 
@@ -220,8 +223,7 @@ mod tests {
             source_lsn: Lsn(9),
         };
         let records = [entry(1, 3), entry(1, 4), entry(1, 7), entry(1, 9), record(&adopted)];
-        let numbered = (0..).map(RecordId).zip(records).collect();
-        let mut sorted = sort_records(numbered, Condition::Damaged).expect("readable records");
+        let mut sorted = sort_records(numbered(records), Condition::Damaged).expect("readable records");
         let mut part = sorted.remove(&SHARD).expect("the shard's part");
         let lsns = |run: &[NumberedEntry]| run.iter().map(|numbered| numbered.lsn.0).collect::<Vec<_>>();
         let runs: Vec<_> = part.recovered.runs.iter().map(|(epoch, run)| (epoch.0, lsns(run))).collect();

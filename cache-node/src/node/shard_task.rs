@@ -28,6 +28,7 @@ use super::clock::Clock;
 use super::journal_edge::{JournalEdge, Journaling};
 use super::peers::Peers;
 use super::roles::Roles;
+use super::stowed::{Stowed, stow_place};
 use crate::gossip::Gossip;
 use crate::journal::{Journal, JournalError, RecordId};
 use crate::metrics::{self, Refusal};
@@ -85,6 +86,8 @@ pub(super) struct ShardTask {
     pub(super) gossip: Arc<Gossip>,
     pub(super) tail: Arc<Tail>,
     pub(super) index: Arc<ColdIndex>,
+    /// Bodies that lie in the journal only.
+    pub(super) stowed: Stowed,
     /// Results of the bucket come back here.
     pub(super) own_inbox: mpsc::Sender<ShardInput>,
     /// An operator's word that a loss is accepted: a file of this name (PROTOCOL R2).
@@ -307,6 +310,8 @@ impl Running {
                         self.publish(&SlotObject::Log(Arc::unwrap_or_clone(index)));
                     }
                 }
+                Then::Stored { ends } => self.task.tail.stored(ends),
+                Then::Load { epoch, from, end } => self.load(epoch, from, end),
                 Then::Free { epoch, below } => self.task.journal_edge.free(epoch, below),
                 Then::Role(change) => self.role_changed(change),
                 Then::Note(note) => self.note(note),
@@ -326,6 +331,25 @@ impl Running {
         });
     }
 
+    /// Reads bodies back from the journal. A journal that cannot stops the node: only a restart finds out what it holds.
+    fn load(&self, epoch: Epoch, from: Lsn, end: Lsn) {
+        let records = self.task.journal_edge.bodies(epoch, from, end);
+        let (stowed, inbox) = (self.task.stowed.clone(), self.task.own_inbox.clone());
+        let fatal = self.task.fatal.clone();
+        tokio::spawn(async move {
+            match stowed.load(records).await {
+                Ok(bodies) => {
+                    // An inbox that is closed has no machine behind it any more.
+                    let loaded = Input::Loaded { epoch, from, bodies };
+                    let _ = inbox.send(ShardInput::Machine(loaded)).await;
+                }
+                Err(error) => {
+                    let _ = fatal.try_send(format!("the journal failed: {error}"));
+                }
+            }
+        });
+    }
+
     /// Shows committed entries to readers, in an epoch that the tail has begun.
     fn show(&mut self, epoch: Epoch, entries: &[kennel_protocol::entry::NumberedEntry]) {
         if epoch > self.tail_epoch {
@@ -333,7 +357,8 @@ impl Running {
             self.task.tail.begin(epoch, Authority::Follower, &[]);
         }
         for numbered in entries {
-            self.task.tail.append(&numbered.entry);
+            let place = self.task.journal_edge.body(epoch, numbered.lsn);
+            self.task.tail.append(&numbered.entry, place.map(stow_place));
         }
         let end = entries.last().map_or(Lsn(0), |last| last.lsn.next());
         if self.unsettled.is_some_and(|unsettled| end >= unsettled) {

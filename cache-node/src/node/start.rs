@@ -33,6 +33,7 @@ use super::roles::Roles;
 use super::serve::Serving;
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
 use super::status::StatusSources;
+use super::stowed::Stowed;
 use super::{Node, force_file};
 use crate::bucket::{Bucket, establish_cluster};
 use crate::config::{Durability, Settings};
@@ -56,6 +57,15 @@ const OBJECT_BYTES_IDLE: u64 = 64 << 10;
 
 /// Objects grow up to this size under load: at the default interval a shard takes 160 MB/s before it needs more PUTs.
 const OBJECT_BYTES_LOADED_MAX: u64 = 64 << 20;
+
+/// Bytes of one shard in flying uploads past which no further one starts: two objects of the largest size.
+const UPLOADS_BYTES_MAX: u64 = 128 << 20;
+
+/// Bytes of one shard that may wait for the bucket where the journal is in memory.
+const UNSTORED_MEMORY_BYTES_MAX: u64 = 256 << 20;
+
+/// Entries of one shard that may wait for the bucket: each keeps some 400 bytes in memory for its head.
+const UNSTORED_ENTRIES_MAX: u64 = 2 << 20;
 
 /// Entries of one object. Its index stays far below the format's limit.
 const OBJECT_ENTRIES_MAX: usize = 32_768;
@@ -96,6 +106,7 @@ struct Startup {
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
     shards: Vec<mpsc::Sender<ShardInput>>,
+    stowed: Stowed,
 }
 
 pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
@@ -115,10 +126,11 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
         peers: Peers::new(Arc::new(endpoint.connector()) as Arc<dyn Connector>, hello(&settings, &foundation)),
         roles: Arc::new(Roles::new(settings.node.id, foundation.identity.shard_count)),
     };
-    let reads = shard_reads(&settings, &foundation);
+    let stowed = Stowed::new(foundation.journal.clone());
+    let reads = shard_reads(&settings, &foundation, &stowed);
 
     let (stop, _) = watch::channel(false);
-    let mut startup = Startup { settings, foundation, links, tasks: JoinSet::new(), stop, shards: Vec::new() };
+    let mut startup = Startup { settings, foundation, links, tasks: JoinSet::new(), stop, shards: Vec::new(), stowed };
     let failed = startup.spawn_shards(parts, &reads.shards);
     let membership = startup.spawn_members();
     let reader = Arc::new(Reader::new(reads.shards, reads.cold));
@@ -180,6 +192,7 @@ impl Startup {
             gossip: Arc::clone(&self.links.gossip),
             tail: Arc::clone(&reads.tail),
             index: Arc::clone(&reads.index),
+            stowed: self.stowed.clone(),
             own_inbox,
             force: force_file(&self.settings, id),
             fatal,
@@ -256,7 +269,7 @@ impl Startup {
     }
 
     fn finish(self, quic: SocketAddr, http: Http, fatal: mpsc::Receiver<String>) -> Node {
-        let Self { settings, foundation, links, tasks, stop, shards } = self;
+        let Self { settings, foundation, links, tasks, stop, shards, stowed: _ } = self;
         Node {
             id: settings.node.id,
             cluster: foundation.identity.cluster,
@@ -403,11 +416,12 @@ struct Reads {
     cold: ColdReader,
 }
 
-fn shard_reads(settings: &Settings, foundation: &Foundation) -> Reads {
+fn shard_reads(settings: &Settings, foundation: &Foundation, stowed: &Stowed) -> Reads {
     let store: Arc<dyn LogStore> = Arc::new(BucketLog::new(foundation.bucket.background()));
     let budget = TailBudget::new(settings.tail_bytes_max);
     let shards = (0..foundation.identity.shard_count).map(ShardId).map(|shard| ShardReads {
         tail: Tail::new(shard, &budget),
+        stow: Arc::new(stowed.clone()),
         index: Arc::new(ColdIndex::new(shard, Arc::clone(&store))),
     });
     let shards = shards.collect();
@@ -425,6 +439,10 @@ struct Links {
 
 fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) -> ShardConfig {
     let timing = &settings.timing;
+    // A journal in memory gives nothing back, so nothing may leave memory for it.
+    let keeps_bodies = foundation.journal.keeps_bodies();
+    let resident = settings.limits.resident_bytes_max / u64::from(foundation.identity.shard_count.max(1));
+    let unstored = settings.limits.unstored_bytes_max;
     ShardConfig {
         cluster: foundation.identity.cluster,
         shard,
@@ -451,7 +469,10 @@ fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) ->
             object_bytes_idle: OBJECT_BYTES_IDLE,
             object_entries_max: OBJECT_ENTRIES_MAX,
             uploads_max: settings.flush.uploads_in_flight,
-            unstored_bytes_max: settings.limits.unstored_bytes_max,
+            uploads_bytes_max: UPLOADS_BYTES_MAX,
+            resident_bytes_max: if keeps_bodies { resident } else { u64::MAX },
+            unstored_bytes_max: if keeps_bodies { unstored } else { unstored.min(UNSTORED_MEMORY_BYTES_MAX) },
+            unstored_entries_max: UNSTORED_ENTRIES_MAX,
             copy_bytes_max: COPY_BYTES_MAX,
             copy_entries_max: COPY_ENTRIES_MAX,
             copy_window_bytes: COPY_WINDOW_BYTES,

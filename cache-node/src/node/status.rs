@@ -191,6 +191,7 @@ fn shard_report(shard: ShardId, status: Option<ShardStatus>) -> ShardReport {
         committed_lsn: status.committed.0,
         stored_lsn: status.stored.0,
         unstored_bytes: status.unstored_bytes,
+        resident_bytes: status.resident_bytes,
         partitions: status.partitions as u64,
         diverged_partitions: status.diverged_partitions as u64,
         diverged: status.diverged.iter().map(diverged_report).collect(),

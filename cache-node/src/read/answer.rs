@@ -154,7 +154,9 @@ pub(super) fn cold_error(partition: PartitionKey, error: &ColdError) -> WireErro
         ColdError::Store(StoreError::Damaged { .. }) | ColdError::Log(_) | ColdError::Corrupt { .. } => {
             ErrorCode::Corrupt
         }
-        ColdError::Gone { .. } | ColdError::Broken(_) => ErrorCode::Internal,
+        ColdError::Store(StoreError::Journal { .. }) | ColdError::Gone { .. } | ColdError::Broken(_) => {
+            ErrorCode::Internal
+        }
     };
     tracing::warn!(%partition, error = error as &dyn std::error::Error, "a cold read failed");
     refuse(code, format!("partition {partition}: {error}"), None)

@@ -10,6 +10,7 @@ mod reader;
 mod resolve;
 mod spans;
 mod store;
+mod stow;
 mod tail;
 #[cfg(test)]
 mod testing;
@@ -22,4 +23,5 @@ pub use flight::FlightBroken;
 pub use reader::{Reader, ShardReads};
 pub(crate) use spans::identity_at;
 pub use store::{LogStore, StoreError};
+pub use stow::{Stow, StowPlace};
 pub use tail::{Tail, TailBudget, TailStanding};

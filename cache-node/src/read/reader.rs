@@ -21,7 +21,8 @@ use super::cold::{ColdError, ColdIndex, ColdReader, REFRESH_INTERVAL};
 use super::gather::{Gather, Limits};
 use super::resolve::resolve;
 use super::spans::identity_at;
-use super::tail::Tail;
+use super::stow::Stow;
+use super::tail::{StowedChunk, Tail};
 
 /// Blocks read at once for one reader. A partition of a busy shard has one small block per object; sixteen in
 /// flight hide most of the 30 ms that each takes.
@@ -38,6 +39,8 @@ const PLANS_MAX: usize = 16;
 pub struct ShardReads {
     /// What is committed, in memory.
     pub tail: Arc<Tail>,
+    /// Where what is not stored and in no memory lies.
+    pub stow: Arc<dyn Stow>,
     /// Where the rest lies.
     pub index: Arc<ColdIndex>,
 }
@@ -167,7 +170,7 @@ impl Reading<'_> {
                 self.check_last()?;
             }
             let turn = match planned {
-                ReadPlan::Tail => self.read_tail(at, &standing),
+                ReadPlan::Tail => self.read_tail(at, &standing).await?,
                 ReadPlan::Cold => self.read_cold(at, &standing).await?,
                 ReadPlan::Wait => self.wait(at, &standing).await,
                 ReadPlan::AskOwner if !self.fetch.forwarded => Turn::Done(ReadOutcome::AskOwner),
@@ -191,13 +194,36 @@ impl Reading<'_> {
         Err(refuse(ErrorCode::Busy, format!("partition {key} moved on too often while it was read"), None))
     }
 
-    fn read_tail(&self, at: Offset, standing: &Standing) -> Turn {
+    async fn read_tail(&self, at: Offset, standing: &Standing) -> Result<Turn, WireError> {
         let mut gather = Gather::new(at, self.limits());
-        self.reads.tail.read(&self.fetch.partition, &mut gather);
-        if gather.is_empty() {
-            return Turn::Again;
+        let mut served = Served::Tail;
+        loop {
+            let stowed = self.reads.tail.read(&self.fetch.partition, &mut gather);
+            if stowed.is_empty() || !self.bring(&stowed, &mut gather).await? {
+                break;
+            }
+            served = Served::Journal;
         }
-        Turn::Done(ReadOutcome::Answer(self.pieces(at, standing, gather, Served::Tail, Vec::new())))
+        if gather.is_empty() {
+            return Ok(Turn::Again);
+        }
+        Ok(Turn::Done(ReadOutcome::Answer(self.pieces(at, standing, gather, served, Vec::new()))))
+    }
+
+    /// Adds chunks that lie in the journal. Returns whether there is more to add; what is stored by now ends it.
+    async fn bring(&self, stowed: &[StowedChunk], gather: &mut Gather) -> Result<bool, WireError> {
+        let places: Vec<_> = stowed.iter().map(|chunk| chunk.place).collect();
+        let bodies = match self.reads.stow.bodies(&places).await {
+            Ok(bodies) => bodies,
+            // What came before is still good; the reader meets the error when it gets there.
+            Err(_) if !gather.is_empty() => return Ok(false),
+            Err(error) => return Err(cold_error(self.fetch.partition, &ColdError::Store(error))),
+        };
+        for (chunk, body) in stowed.iter().zip(bodies) {
+            let Some(body) = body else { return Ok(false) };
+            gather.chunk(chunk.base, chunk.end, &body);
+        }
+        Ok(!gather.is_full())
     }
 
     async fn read_cold(&self, at: Offset, standing: &Standing) -> Result<Turn, WireError> {
@@ -327,7 +353,8 @@ fn slowness(served: Served) -> u8 {
         Served::Tail => 1,
         Served::CacheMemory => 2,
         Served::CacheDisk => 3,
-        Served::Bucket => 4,
+        Served::Journal => 4,
+        Served::Bucket => 5,
     }
 }
 

@@ -9,6 +9,7 @@ use kennel_protocol::wire::{Fetch, FetchFrom};
 use super::cold::{ColdError, ColdReader};
 use super::reader::ShardReads;
 use super::spans::{Span, spans};
+use super::tail::Lookup;
 
 /// The offset at which a fetch begins; `None` where the owner has to say.
 pub(super) async fn resolve(reads: &ShardReads, cold: &ColdReader, fetch: &Fetch) -> Result<Option<Offset>, ColdError> {
@@ -45,8 +46,8 @@ fn needs_index(standing: &Standing, from: FetchFrom) -> bool {
 }
 
 async fn last(reads: &ShardReads, cold: &ColdReader, fetch: &Fetch, standing: &Standing) -> Result<Offset, ColdError> {
-    if let Some(offset) = reads.tail.last_batch(&fetch.partition).filter(|_| standing.tail.is_some()) {
-        return Ok(offset);
+    if let Some(found) = reads.tail.last_batch(&fetch.partition).filter(|_| standing.tail.is_some()) {
+        return brought(reads, found, |spans| spans.last().copied()).await;
     }
     let block = reads.index.with(|index| index.last_block(&fetch.partition));
     let Some(block) = block else { return Ok(standing.committed()) };
@@ -61,14 +62,33 @@ async fn at_time(
     standing: &Standing,
     timestamp: u64,
 ) -> Result<Offset, ColdError> {
+    let late = |spans: &[Span]| spans.iter().find(|span| span.base_timestamp >= timestamp).copied();
     let in_memory = standing.tail.map_or(Offset(u64::MAX), |tail| tail.start);
     let block = reads.index.with(|index| index.block_at_timestamp(&fetch.partition, timestamp));
     if let Some(block) = block.filter(|block| block.base < in_memory) {
-        let late = |spans: &[Span]| spans.iter().find(|span| span.base_timestamp >= timestamp).copied();
         return Ok(find_in(reads, cold, &block, late).await?.map_or(block.base, |span| span.base).max(standing.trim()));
     }
     let live = reads.tail.at_timestamp(&fetch.partition, timestamp).filter(|_| standing.tail.is_some());
-    Ok(live.unwrap_or_else(|| standing.committed()))
+    match live {
+        Some(found) => brought(reads, found, late).await,
+        None => Ok(standing.committed()),
+    }
+}
+
+/// The offset that was found, or the one in a chunk that has to be brought from the journal.
+async fn brought(
+    reads: &ShardReads,
+    found: Lookup,
+    find: impl FnOnce(&[Span]) -> Option<Span>,
+) -> Result<Offset, ColdError> {
+    let chunk = match found {
+        Lookup::Here(offset) => return Ok(offset),
+        Lookup::Stowed(chunk) => chunk,
+    };
+    let mut bodies = reads.stow.bodies(&[chunk.place]).await?;
+    // A body that is gone is in the bucket by now; its chunk begins where it did.
+    let found = bodies.pop().flatten().and_then(|body| find(&spans(&body).collect::<Vec<_>>()));
+    Ok(found.map_or(chunk.base, |span| span.base))
 }
 
 async fn find_in(

@@ -20,6 +20,12 @@ pub enum StoreError {
         /// What it or its client said.
         reason: String,
     },
+    /// The journal cannot give a body back. The node stops with it; ask another.
+    #[error("the journal cannot be read: {reason}")]
+    Journal {
+        /// What it said.
+        reason: String,
+    },
     /// An object is damaged or not ours. Stop and tell an operator.
     #[error("{object} is damaged: {reason}")]
     Damaged {

@@ -19,6 +19,34 @@ use kennel_protocol::object::{
 
 use super::spans::identity_at;
 use super::store::{LogStore, StoreError};
+use super::stow::{Stow, StowPlace};
+
+/// A journal: gives back what was put in, under the place that it got.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStow {
+    bodies: Mutex<Vec<Option<Bytes>>>,
+}
+
+impl MemoryStow {
+    pub(crate) fn put(&self, body: &Bytes) -> StowPlace {
+        let mut bodies = self.bodies.lock().expect("a test panics elsewhere");
+        bodies.push(Some(body.clone()));
+        StowPlace(bodies.len() as u64 - 1)
+    }
+
+    /// Forgets everything, as a journal does with what is stored.
+    pub(crate) fn free(&self) {
+        self.bodies.lock().expect("a test panics elsewhere").fill(None);
+    }
+}
+
+#[async_trait]
+impl Stow for MemoryStow {
+    async fn bodies(&self, places: &[StowPlace]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let bodies = self.bodies.lock().expect("a test panics elsewhere");
+        Ok(places.iter().map(|place| bodies[usize::try_from(place.0).expect("small")].clone()).collect())
+    }
+}
 
 /// A batch of `count` messages from `base` on, of partition 0, appended at `base` milliseconds.
 pub(crate) fn batch(base: u64, count: u32) -> Bytes {

@@ -70,8 +70,15 @@ pub struct Sizes {
     pub object_entries_max: usize,
     /// How many uploads fly at once.
     pub uploads_max: usize,
+    /// Past this many bytes in flying uploads no further one starts.
+    pub uploads_bytes_max: u64,
+    /// Bodies that wait for the bucket in memory, bytes. What is more lies in the journal only and is read back when it
+    /// is needed. Where the journal keeps no bytes (durability `memory`): no bound.
+    pub resident_bytes_max: u64,
     /// Past this many bytes that wait for the bucket, ships are refused (DESIGN 2.7).
     pub unstored_bytes_max: u64,
+    /// The same for how many entries wait: each costs memory for its head, wherever its body lies.
+    pub unstored_entries_max: u64,
     /// Most bytes of bodies in one `Copy` or `Pulled`.
     pub copy_bytes_max: u64,
     /// Most entries in one `Copy` or `Pulled`.

@@ -3,7 +3,10 @@
 //! A follower appends in the owner's order without holes (PROTOCOL R12). It takes copies only under a claim that it
 //! has read itself and that names its journal (R5).
 
-use kennel_protocol::ids::{Lsn, NodeId};
+use std::collections::BTreeMap;
+
+use kennel_protocol::entry::{EntryKind, NumberedEntry};
+use kennel_protocol::ids::{Epoch, Lsn, NodeId, Offset, PartitionKey};
 use kennel_protocol::object::Claim;
 use kennel_protocol::wire::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
@@ -69,22 +72,38 @@ impl Ground {
         effects.send(from, ShardMessage::SealAnswer(answer));
     }
 
-    /// Gives entries of a gathered epoch to the claimant that sealed this journal.
-    pub(crate) fn give_back(&self, from: NodeId, pull: Pull, effects: &mut Effects) {
+    /// Gives entries of a gathered epoch to the claimant that sealed this journal. Bodies that are away are read first.
+    pub(crate) fn give_back(&mut self, from: NodeId, pull: Pull, effects: &mut Effects) {
+        self.pulls_waiting.retain(|(node, _)| *node != from);
+        let sizes = self.config.sizes;
         let mut entries = Vec::new();
         if let Some(run) = self.holdings.run(pull.gather).filter(|run| run.from() <= pull.from) {
             let mut bytes = 0;
-            for numbered in run.numbered(pull.from, pull.end) {
-                bytes += numbered.entry.body.len() as u64;
-                let full =
-                    bytes > self.config.sizes.copy_bytes_max || entries.len() >= self.config.sizes.copy_entries_max;
-                if full && !entries.is_empty() {
+            for (lsn, entry) in run.range(pull.from, pull.end) {
+                bytes += entry.body_len();
+                let full = bytes > sizes.copy_bytes_max || entries.len() >= sizes.copy_entries_max;
+                if entry.is_away() || (full && !entries.is_empty()) {
                     break;
                 }
-                entries.push(numbered);
+                entries.push(NumberedEntry { lsn, entry: entry.clone() });
+            }
+            let away = run.away(pull.from, pull.end, sizes.copy_bytes_max);
+            if entries.is_empty() && !away.is_empty() {
+                effects.load(pull.gather, away);
+                self.pulls_waiting.push((from, pull));
+                return;
             }
         }
         effects.send(from, ShardMessage::Pulled(Pulled { stamp: pull.stamp, gather: pull.gather, entries }));
+    }
+
+    /// Bodies came back: answers who waited for them, as far as that still counts.
+    pub(crate) fn give_back_waiting(&mut self, effects: &mut Effects) {
+        for (from, pull) in core::mem::take(&mut self.pulls_waiting) {
+            if pull.stamp.epoch >= self.fence() {
+                self.give_back(from, pull, effects);
+            }
+        }
     }
 
     /// Decides what a copy frame is.
@@ -126,6 +145,7 @@ impl Ground {
         let epoch = copy.stamp.epoch;
         self.hear(epoch, from, copy.released);
         let forget = if self.breaks(Flaw::ForgetsCommitted) { copy.committed } else { copy.stored };
+        let stored = self.ends_below(epoch, copy.stored);
         self.holdings.stored(epoch, forget, effects);
         let seen = copy.entries.last().map_or(Lsn(0), |last| last.lsn.next());
         let adoption_missed = self.take_entries(copy.stamp, copy.entries, effects);
@@ -134,6 +154,9 @@ impl Ground {
             self.holdings.covered(epoch, effects);
         }
         self.follow_commit(copy.stamp, copy.committed, effects);
+        if !stored.is_empty() {
+            effects.then(Then::Stored { ends: stored });
+        }
         let run = self.holdings.run_mut(epoch);
         let durable = if effects.persist.is_empty() { run.durable } else { run.end() };
         let expected = run.end();
@@ -172,6 +195,17 @@ impl Ground {
             }
         }
         false
+    }
+
+    /// Where the partitions end in the entries that are held below a number.
+    fn ends_below(&self, epoch: Epoch, below: Lsn) -> Vec<(PartitionKey, Offset)> {
+        let Some(run) = self.holdings.run(epoch) else { return Vec::new() };
+        let heads = run.range(run.from(), below).map(|(_, entry)| &entry.head);
+        let ends: BTreeMap<_, _> = heads
+            .filter(|head| matches!(head.kind, EntryKind::Chunk | EntryKind::Hole(_)))
+            .map(|head| (head.partition, head.end))
+            .collect();
+        ends.into_iter().collect()
     }
 
     fn follow_commit(&mut self, stamp: ShardStamp, committed: Lsn, effects: &mut Effects) {

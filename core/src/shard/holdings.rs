@@ -4,10 +4,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use kennel_protocol::entry::{Entry, NumberedEntry};
 use kennel_protocol::ids::{Epoch, Lsn};
 
 use super::io::{Effects, Persist, PersistId, RecoveredShard, Then};
+use super::resident::Reads;
 
 /// An entry and the bytes of all bodies before it in its run, so that any range is measured in constant time.
 #[derive(Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct Run {
     pub(crate) stored: Lsn,
     /// Bytes of all bodies that were ever appended.
     bytes_appended: u64,
+    /// Bytes of the bodies in memory.
+    resident: u64,
+    /// Every body below is away, but for those that were read back.
+    away_below: Lsn,
 }
 
 impl Run {
@@ -60,8 +66,58 @@ impl Run {
     }
 
     fn held(&self, lsn: Lsn) -> Option<&Held> {
-        let index = usize::try_from(lsn.0.checked_sub(self.from.0)?).ok()?;
-        self.entries.get(index)
+        self.entries.get(self.index(lsn)?)
+    }
+
+    fn index(&self, lsn: Lsn) -> Option<usize> {
+        usize::try_from(lsn.0.checked_sub(self.from.0)?).ok()
+    }
+
+    /// Bytes of the bodies in memory.
+    pub(crate) fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    /// The entries from `from` on whose bodies are away, without a gap, until they hold `bytes_max`: at least one, unless
+    /// the first is here.
+    pub(crate) fn away(&self, from: Lsn, end: Lsn, bytes_max: u64) -> core::ops::Range<Lsn> {
+        let mut bytes = 0;
+        let away = self.range(from, end).take_while(|(lsn, entry)| {
+            bytes += entry.body_len();
+            // A hole between two chunks has no body to read; the driver passes over it.
+            (entry.is_away() || entry.body_len() == 0) && (*lsn == from || bytes <= bytes_max)
+        });
+        from..away.last().map_or(from, |(lsn, _)| lsn.next())
+    }
+
+    /// Puts a body back that was away. Whoever read it verified it.
+    pub(super) fn put_back(&mut self, lsn: Lsn, body: Bytes) -> bool {
+        let Some(held) = self.index(lsn).and_then(|index| self.entries.get_mut(index)) else { return false };
+        if !held.entry.is_away() || body.len() as u64 != held.entry.body_len() {
+            return false;
+        }
+        self.resident += body.len() as u64;
+        held.entry.body = body;
+        true
+    }
+
+    /// Lets go of a body that the journal has.
+    pub(super) fn let_go(&mut self, lsn: Lsn) {
+        let Some(held) = self.index(lsn).and_then(|index| self.entries.get_mut(index)) else { return };
+        self.resident -= held.entry.body.len() as u64;
+        held.entry.body = Bytes::new();
+    }
+
+    /// Lets go of durable bodies, oldest first, until `excess` bytes are gone or none is left to go. Answers how many
+    /// were.
+    pub(super) fn let_go_oldest(&mut self, excess: u64) -> u64 {
+        let before = self.resident;
+        self.away_below = self.away_below.max(self.from);
+        while before - self.resident < excess && self.away_below < self.durable {
+            self.let_go(self.away_below);
+            self.away_below = self.away_below.next();
+        }
+        before - self.resident
     }
 
     pub(crate) fn entry(&self, lsn: Lsn) -> Option<&Entry> {
@@ -82,13 +138,17 @@ impl Run {
     fn push(&mut self, entry: Entry) -> Lsn {
         let lsn = self.end();
         let bytes_before = self.bytes_appended;
-        self.bytes_appended += entry.body.len() as u64;
+        self.bytes_appended += entry.body_len();
+        self.resident += entry.body.len() as u64;
         self.entries.push_back(Held { entry, bytes_before });
         lsn
     }
 
     fn drop_below(&mut self, lsn: Lsn) {
-        while self.from < lsn && self.entries.pop_front().is_some() {
+        while self.from < lsn
+            && let Some(held) = self.entries.pop_front()
+        {
+            self.resident -= held.entry.body.len() as u64;
             self.from = self.from.next();
         }
         self.from = self.from.max(lsn);
@@ -112,6 +172,7 @@ pub(crate) struct Holdings {
     sealed_durable: Epoch,
     submitted: VecDeque<Submitted>,
     persists: u64,
+    reads: Reads,
 }
 
 impl Holdings {
@@ -144,6 +205,18 @@ impl Holdings {
         self.runs.get(&epoch)
     }
 
+    pub(super) fn runs_mut(&mut self) -> impl Iterator<Item = (Epoch, &mut Run)> {
+        self.runs.iter_mut().map(|(epoch, run)| (*epoch, run))
+    }
+
+    pub(super) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    pub(super) fn reads_mut(&mut self) -> &mut Reads {
+        &mut self.reads
+    }
+
     pub(crate) fn runs(&self) -> impl Iterator<Item = (Epoch, &Run)> {
         self.runs.iter().map(|(epoch, run)| (*epoch, run))
     }
@@ -161,6 +234,7 @@ impl Holdings {
 
     /// Appends an entry under the next number of an epoch.
     pub(crate) fn append(&mut self, epoch: Epoch, entry: Entry, recovery: bool, effects: &mut Effects) -> Lsn {
+        assert!(!entry.is_away(), "R10: an entry whose bytes lie in this journal is adopted, never appended");
         let lsn = self.run_mut(epoch).push(entry.clone());
         effects.persist.push(Persist::Entry { epoch, lsn, entry, recovery });
         lsn
@@ -200,6 +274,7 @@ impl Holdings {
 
     /// Numbers the persists of one call, so that their durability can be told.
     pub(crate) fn submit(&mut self, effects: &mut Effects) {
+        self.reads.admit(&mut effects.then);
         if effects.persist.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kennel_protocol::entry::{Entry, NumberedEntry};
 use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId, Offset, PartitionKey, ShardId, Slot};
 use kennel_protocol::object::{Claim, LogHeader, Manifest, OpenRecord, SealObject, SlotObject};
@@ -51,7 +52,7 @@ impl Placement {
 pub struct RecoveredShard {
     /// The newest epoch that this journal promised to (PROTOCOL R9).
     pub sealed: Epoch,
-    /// Per epoch the entries that verify, in order of their numbers, dense.
+    /// Per epoch the entries that verify, in order of their numbers, dense. Their bodies may be away: in the journal.
     pub runs: Vec<(Epoch, Vec<NumberedEntry>)>,
 }
 
@@ -89,6 +90,15 @@ pub enum Input {
     Diverged(PartitionKey, Divergence),
     /// Whether the journal takes more entries from shippers.
     JournalRoom(bool),
+    /// Bodies that were asked for with [`Then::Load`], as far as the journal still has them. Always comes back.
+    Loaded {
+        /// Whose order.
+        epoch: Epoch,
+        /// First entry asked for.
+        from: Lsn,
+        /// The bodies, verified.
+        bodies: Vec<(Lsn, Bytes)>,
+    },
     /// A bucket request came back.
     Bucket(BucketId, BucketResult),
     /// The time asked for has come.
@@ -274,7 +284,7 @@ pub enum Then {
         request: BucketRequest,
     },
     /// These entries are committed: readers may see them. In order, once each per epoch; after a take-over entries can
-    /// come again under the new epoch.
+    /// come again under the new epoch. Bodies may be away: in the journal.
     Committed {
         /// Whose order.
         epoch: Epoch,
@@ -289,6 +299,20 @@ pub enum Then {
         slot: Slot,
         /// The new ends of the partitions it holds.
         ends: Vec<(PartitionKey, Offset)>,
+    },
+    /// A follower heard that these ends of partitions are in the bucket: its readers' memory may let go of what is below.
+    Stored {
+        /// The new ends.
+        ends: Vec<(PartitionKey, Offset)>,
+    },
+    /// Read bodies back from the journal; [`Input::Loaded`] brings them. Every entry of the range is durable here.
+    Load {
+        /// Whose order.
+        epoch: Epoch,
+        /// First entry.
+        from: Lsn,
+        /// End, exclusive.
+        end: Lsn,
     },
     /// The journal may forget this shard's entries of an epoch below a number.
     Free {
@@ -384,6 +408,11 @@ impl Effects {
         self.then.push(then);
     }
 
+    /// Asks for bodies. A range that is on its way already is dropped when the call ends.
+    pub(crate) fn load(&mut self, epoch: Epoch, range: core::ops::Range<Lsn>) {
+        self.then.push(Then::Load { epoch, from: range.start, end: range.end });
+    }
+
     pub(crate) fn send(&mut self, to: NodeId, message: ShardMessage) {
         self.then.push(Then::Send { to, message });
     }
@@ -410,6 +439,10 @@ pub struct ShardStatus {
     pub stored: Lsn,
     /// Bytes that wait for the bucket.
     pub unstored_bytes: u64,
+    /// How many of them are in memory; the rest lies in the journal only.
+    pub resident_bytes: u64,
+    /// How many reads of the journal are on their way.
+    pub reads_flying: usize,
     /// How many partitions the owner knows.
     pub partitions: usize,
     /// How many of them have a source that differs.

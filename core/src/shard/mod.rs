@@ -28,6 +28,7 @@ mod owner;
 mod past;
 mod publish;
 mod replication;
+mod resident;
 mod table;
 mod walk;
 mod weight;
@@ -92,6 +93,7 @@ impl Shard {
             let ack = refused(&self.ground, self.ground.newest_epoch(), ShipRefusal::Halted);
             effects.then(Then::Ack { session, ack });
         }
+        self.ground.holdings.let_go(self.ground.config.sizes.resident_bytes_max);
         self.ground.holdings.submit(effects);
     }
 
@@ -128,6 +130,11 @@ impl Shard {
                 }
             }
             Input::JournalRoom(room) => self.ground.journal_room = room,
+            Input::Loaded { epoch, from, bodies } => {
+                self.ground.holdings.loaded(epoch, from, bodies);
+                self.ground.give_back_waiting(effects);
+                self.on_timeout(effects);
+            }
             Input::Bucket(id, result) => self.on_bucket(id, result, effects),
             Input::Timeout => self.on_timeout(effects),
             Input::Force => self.ground.force = true,
@@ -444,6 +451,8 @@ impl Shard {
             committed,
             stored,
             unstored_bytes: self.ground.holdings.bytes(),
+            resident_bytes: self.ground.holdings.resident(),
+            reads_flying: self.ground.holdings.reads_flying(),
             partitions,
             diverged_partitions,
             diverged,

@@ -181,12 +181,15 @@ impl Owner {
     }
 
     fn refusal(&self, ground: &Ground) -> Option<ShipRefusal> {
-        let unstored = ground.holdings.run(self.claim.epoch).map_or(0, super::holdings::Run::bytes);
+        let sizes = ground.config.sizes;
+        let behind = ground.holdings.run(self.claim.epoch).is_some_and(|run| {
+            run.bytes() > sizes.unstored_bytes_max || run.end().0 - run.from().0 > sizes.unstored_entries_max
+        });
         if self.retiring.is_some() || self.committed < self.adopted {
             Some(ShipRefusal::NotOwner)
         } else if !ground.journal_room {
             Some(ShipRefusal::JournalFull)
-        } else if unstored > ground.config.sizes.unstored_bytes_max {
+        } else if behind {
             Some(ShipRefusal::UploadsBehind)
         } else {
             None

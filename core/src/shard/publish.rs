@@ -6,11 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kennel_protocol::entry::Entry;
 use kennel_protocol::ids::{Epoch, Lsn, PutId, Slot};
 use kennel_protocol::object::{LogHeader, SlotObject};
 
 use super::flaw::{Flaw, renamed, shortened};
 use super::ground::Ground;
+use super::holdings::Run;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
 use crate::time::Instant;
 
@@ -137,6 +139,8 @@ impl SlotCreate {
 struct Upload {
     create: SlotCreate,
     end: Lsn,
+    /// Bytes of its bodies.
+    bytes: u64,
 }
 
 /// What an owner learns from an upload's result.
@@ -164,6 +168,8 @@ pub(crate) struct Publisher {
     waiting_bytes: u64,
     waiting_until: Lsn,
     closed_at: Option<Instant>,
+    /// The entry whose body the next object waits for.
+    blocked_on: Option<Lsn>,
 }
 
 impl Publisher {
@@ -178,6 +184,7 @@ impl Publisher {
             waiting_bytes: 0,
             waiting_until: Lsn(0),
             closed_at: None,
+            blocked_on: None,
         }
     }
 
@@ -233,31 +240,56 @@ impl Publisher {
 
     /// Closes an object over what waits, if it is time or `now` is demanded (PROTOCOL R20: committed entries only).
     pub(crate) fn flush(&mut self, ground: &mut Ground, at_once: bool, effects: &mut Effects) {
-        while self.uploads.len() < ground.config.sizes.uploads_max {
+        while self.has_place(ground) {
             let Some(due) = self.due(ground) else { return };
-            if due > ground.now && !at_once {
+            if (due > ground.now && !at_once) || !self.close(ground, effects) {
                 return;
             }
-            self.close(ground, effects);
         }
     }
 
-    fn close(&mut self, ground: &mut Ground, effects: &mut Effects) {
-        let put = ground.put_id();
+    /// Whether another upload may fly.
+    fn has_place(&self, ground: &Ground) -> bool {
         let sizes = ground.config.sizes;
-        let Some(run) = ground.holdings.run(self.epoch) else { return };
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for numbered in run.numbered(self.captured, self.waiting_until) {
-            let size = numbered.entry.body.len() as u64;
-            if entries.len() >= sizes.object_entries_max || (bytes > 0 && bytes + size > sizes.object_bytes_loaded_max)
-            {
+        let bytes: u64 = self.uploads.iter().map(|upload| upload.bytes).sum();
+        self.uploads.len() < sizes.uploads_max && (self.uploads.is_empty() || bytes < sizes.uploads_bytes_max)
+    }
+
+    /// What the next object is to hold: entries up to where, and how many bytes of bodies.
+    fn extent(&self, ground: &Ground, run: &Run) -> (Lsn, u64) {
+        let sizes = ground.config.sizes;
+        let (mut end, mut bytes) = (self.captured, 0);
+        for (lsn, entry) in run.range(self.captured, self.waiting_until) {
+            let entries = lsn.0 - self.captured.0;
+            let full = bytes > 0 && bytes + entry.body_len() > sizes.object_bytes_loaded_max;
+            if entries >= sizes.object_entries_max as u64 || full {
                 break;
             }
-            bytes += size;
-            entries.push(numbered);
+            bytes += entry.body_len();
+            end = lsn.next();
         }
-        let Some(end) = entries.last().map(|last| last.lsn.next()) else { return };
+        (end, bytes)
+    }
+
+    /// Closes the next object; `false` if there is nothing to close, or if its bodies must be read back first.
+    fn close(&mut self, ground: &mut Ground, effects: &mut Effects) -> bool {
+        let Some(run) = ground.holdings.run(self.epoch) else { return false };
+        let waits = |lsn: Lsn| run.entry(lsn).is_some_and(Entry::is_away) && ground.holdings.reads_flying() > 0;
+        if self.blocked_on.is_some_and(waits) {
+            return false;
+        }
+        let (end, bytes) = self.extent(ground, run);
+        if end == self.captured {
+            return false;
+        }
+        self.blocked_on = run.range(self.captured, end).find(|(_, entry)| entry.is_away()).map(|(lsn, _)| lsn);
+        if self.blocked_on.is_some() {
+            // All of it, whatever is here now: a body that is here may go before the others come.
+            effects.load(self.epoch, self.captured..end);
+            return false;
+        }
+        let entries = run.numbered(self.captured, end);
+        let put = ground.put_id();
         let header = LogHeader {
             cluster: ground.config.cluster,
             shard: ground.config.shard,
@@ -270,12 +302,13 @@ impl Publisher {
         };
         let body = Arc::new(SlotBody::Log { header, entries });
         let create = SlotCreate::start(ground, (self.epoch, self.next_slot), put, body, effects);
-        self.uploads.push_back(Upload { create, end });
+        self.uploads.push_back(Upload { create, end, bytes });
         self.next_slot = self.next_slot.next();
         self.captured = end;
         self.waiting_bytes -= bytes;
         self.closed_at = Some(ground.now);
         self.waiting_since = (end < self.waiting_until).then_some(ground.now);
+        true
     }
 
     /// Takes a result, if it is of one of the uploads.
@@ -324,7 +357,8 @@ impl Publisher {
 
     pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
         let retry = self.uploads.iter().filter_map(|upload| upload.create.poll_timeout()).min();
-        let place = self.uploads.len() < ground.config.sizes.uploads_max;
+        // Bodies on their way back wake the machine themselves.
+        let place = self.has_place(ground) && ground.holdings.reads_flying() == 0;
         let due = if place { self.due(ground) } else { None };
         retry.into_iter().chain(due).min()
     }

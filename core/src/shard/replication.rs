@@ -137,6 +137,9 @@ impl Replication {
         for follower in &mut self.followers {
             follower.restart_if_silent(ground, marks.stored);
             let entries = follower.next_entries(ground, run, self.adoption);
+            if let Some(away) = follower.waits_for(ground, run, self.adoption) {
+                effects.load(self.epoch, away);
+            }
             let heartbeat = ground.now.since(follower.sent_at) >= ground.config.timing.heartbeat;
             if entries.is_empty() && !announce && !heartbeat {
                 continue;
@@ -151,7 +154,10 @@ impl Replication {
     /// Whether entries wait that a follower's window would take now.
     pub(crate) fn has_more(&self, ground: &Ground) -> bool {
         let Some(run) = ground.holdings.run(self.epoch) else { return false };
-        self.followers.iter().any(|follower| follower.sent < run.end() && follower.window(ground, run) > 0)
+        self.followers.iter().any(|follower| {
+            let more = follower.sent < run.end() && follower.window(ground, run) > 0;
+            more && follower.waits_for(ground, run, self.adoption).is_none()
+        })
     }
 
     /// When the next heartbeat or resend is due.
@@ -193,15 +199,16 @@ impl Progress {
         let mut entries = Vec::new();
         let mut bytes = 0;
         for (lsn, entry) in run.range(self.sent, run.end()) {
-            if entries.len() >= sizes.copy_entries_max || (bytes > 0 && bytes + entry.body.len() as u64 > budget) {
+            if entries.len() >= sizes.copy_entries_max || (bytes > 0 && bytes + entry.body_len() > budget) {
                 break;
             }
             let source = match self.adoptable(lsn, adoption, ground.breaks(Flaw::AdoptsUnheld)) {
                 Some((epoch, lsn)) => CopySource::Adopt { epoch, lsn },
+                None if entry.is_away() => break,
                 None => CopySource::Inline(entry.clone()),
             };
             if matches!(source, CopySource::Inline(_)) {
-                bytes += entry.body.len() as u64;
+                bytes += entry.body_len();
             }
             entries.push(CopyEntry { lsn, source });
         }
@@ -209,6 +216,14 @@ impl Progress {
             self.sent = last.lsn.next();
         }
         entries
+    }
+
+    /// The bodies to read back before this follower can be sent more.
+    fn waits_for(&self, ground: &Ground, run: &Run, adoption: Option<Adoption>) -> Option<Range<Lsn>> {
+        let next = run.entry(self.sent).filter(|entry| entry.is_away())?;
+        let blocked = self.adoptable(self.sent, adoption, false).is_none() && self.window(ground, run) > 0;
+        let bytes_max = ground.config.sizes.copy_bytes_max.max(next.body_len());
+        blocked.then(|| run.away(self.sent, run.end(), bytes_max))
     }
 
     /// Where the follower holds the entry already, if it said so when it was sealed.

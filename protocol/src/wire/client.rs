@@ -56,6 +56,8 @@ pub enum Served {
     Bucket,
     /// There was nothing to serve.
     Nothing,
+    /// The journal of the node asked: committed, in no memory any more, not in the bucket yet.
+    Journal,
 }
 
 /// Batches of one partition.

@@ -217,6 +217,10 @@ impl Plan {
             plan.journal_bytes_max = usize::try_from(stream.between(4, 32)).expect("small") << 10;
         }
         draw_sizes(&mut plan.sizes, &mut stream);
+        if plan.forgetful {
+            // Such a journal has nothing to read back.
+            plan.sizes.resident_bytes_max = u64::MAX;
+        }
         plan.weather = Weather::draw(&mut stream);
         plan.workload = Workload::draw(&mut stream);
         plan.storm = stream.duration(Duration::from_secs(2), Duration::from_secs(12));
@@ -339,7 +343,10 @@ fn sizes() -> Sizes {
         object_bytes_idle: 512,
         object_entries_max: 64,
         uploads_max: 4,
+        uploads_bytes_max: 64 << 10,
+        resident_bytes_max: 64 << 10,
         unstored_bytes_max: 64 << 10,
+        unstored_entries_max: 4096,
         copy_bytes_max: 4096,
         copy_entries_max: 32,
         copy_window_bytes: 16 << 10,
@@ -354,6 +361,9 @@ fn draw_sizes(sizes: &mut Sizes, stream: &mut Stream) {
     sizes.object_entries_max = 4 + stream.index(60);
     sizes.uploads_max = 1 + stream.index(8);
     sizes.unstored_bytes_max = 4096 << stream.below(6);
+    sizes.uploads_bytes_max = 2048 << stream.below(6);
+    // Half of the worlds keep everything in memory.
+    sizes.resident_bytes_max = if stream.chance(500) { 256 << stream.below(8) } else { u64::MAX };
     sizes.copy_bytes_max = 1024 << stream.below(4);
     sizes.copy_entries_max = 2 + stream.index(32);
     sizes.copy_window_bytes = sizes.copy_bytes_max << stream.below(4);

@@ -4,10 +4,10 @@
 
 use core::time::Duration;
 
-use kennel_core::shard::{Effects, Input, Note, RoleChange, Then};
+use kennel_core::shard::{BucketRequest, Effects, Input, Note, Persist, RoleChange, SlotBody, Then};
 use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::ids::{Epoch, Lsn};
-use kennel_protocol::wire::{PartitionMarks, ShardMessage};
+use kennel_protocol::wire::{CopySource, PartitionMarks, ShardMessage};
 
 use super::{World, node_index};
 use crate::event::{Event, NodeSays};
@@ -23,6 +23,8 @@ const STALL_MAX: Duration = Duration::from_secs(3);
 impl World {
     /// Takes one call's effects: copies leave, records go to the journal, the rest waits for them.
     pub(super) fn take_effects(&mut self, index: usize, effects: &mut Effects) {
+        let verdict = nothing_leaves_without_its_body(effects);
+        self.judge(verdict);
         for (to, copy) in effects.copies.drain(..) {
             self.send(index, node_index(to), ShardMessage::Copy(copy));
         }
@@ -155,6 +157,11 @@ impl World {
                 self.say_to_shipper(session, &NodeSays::Positions { correlation, answer });
             }
             Then::Bucket { id, request } => self.ask_bucket(index, id, request),
+            Then::Load { epoch, from, end } => {
+                let (node, boot) = (index, self.nodes[index].boot);
+                let delay = self.draws.journal.duration(Duration::from_micros(50), self.plan.weather.sync_max);
+                self.after(delay, Event::Loaded { node, boot, epoch, from, end });
+            }
             Then::Free { epoch, below } => self.free(index, epoch, below),
             Then::Role(role) => self.role_changed(index, role),
             Then::Note(Note::Halted(why)) => {
@@ -162,7 +169,14 @@ impl World {
                 self.judge(Err(Violation::new("never_halts", what)));
             }
             Then::Note(Note::PastUnreachable { .. }) => self.operator_sees(index),
-            Then::Committed { .. } | Then::SlotStored { .. } | Then::Note(_) => {}
+            Then::Committed { .. } | Then::SlotStored { .. } | Then::Stored { .. } | Then::Note(_) => {}
+        }
+    }
+
+    pub(super) fn loaded(&mut self, index: usize, boot: u64, epoch: Epoch, (from, end): (Lsn, Lsn)) {
+        if self.nodes[index].is_boot(boot) {
+            let bodies = self.nodes[index].journal.bodies(epoch, from, end);
+            self.feed(index, Input::Loaded { epoch, from, bodies });
         }
     }
 
@@ -230,6 +244,11 @@ impl World {
                 }
                 let process = self.nodes[index].process;
                 self.oracle.objects.stored_is_in_the_log(&self.bucket, process, *epoch, *slot)
+            }
+            Then::Stored { ends } => {
+                // A follower's readers let go of it: the bucket has it, or they could never read it again.
+                let early = ends.iter().find(|(partition, end)| *end > self.oracle.objects.stored_end_of(*partition));
+                Violation::unless(early.is_none(), "stored_marks_are_covered", || format!("n{}: {early:?}", index + 1))
             }
             _ => Ok(()),
         };
@@ -301,4 +320,26 @@ impl World {
             self.pause(index, length);
         }
     }
+}
+
+/// An entry whose bytes lie in the journal only must not reach a peer, a journal or the bucket.
+fn nothing_leaves_without_its_body(effects: &Effects) -> Result<(), Violation> {
+    let copied = effects.copies.iter().flat_map(|(_, copy)| &copy.entries).filter_map(|entry| match &entry.source {
+        CopySource::Inline(entry) => Some(entry),
+        CopySource::Adopt { .. } => None,
+    });
+    let journaled = effects.persist.iter().filter_map(|persist| match persist {
+        Persist::Entry { entry, .. } => Some(entry),
+        Persist::Adopted { .. } | Persist::Sealed(_) => None,
+    });
+    let sent = effects.then.iter().flat_map(|then| match then {
+        Then::Send { message: ShardMessage::Pulled(pulled), .. } => pulled.entries.as_slice(),
+        Then::Bucket { request: BucketRequest::CreateSlot { body, .. }, .. } => match &**body {
+            SlotBody::Log { entries, .. } => entries.as_slice(),
+            SlotBody::Open(_) | SlotBody::Seal(_) => &[],
+        },
+        _ => &[],
+    });
+    let away = copied.chain(journaled).chain(sent.map(|numbered| &numbered.entry)).find(|entry| entry.is_away());
+    Violation::unless(away.is_none(), "nothing_leaves_without_its_body", || format!("{away:?}"))
 }

@@ -197,6 +197,7 @@ impl World {
             Event::FromShipper { session, says } => self.shipper_said(session, says),
             Event::ToShipper { session, says } => self.node_said(session, says),
             Event::Synced { node, boot, sequence } => self.synced(node, boot, sequence),
+            Event::Loaded { node, boot, epoch, from, end } => self.loaded(node, boot, epoch, (from, end)),
             Event::Timer { node, boot, at } => self.timer(node, boot, at),
             Event::Apply { flight } => self.apply(flight),
             Event::Answer { flight } => self.answer(flight),
@@ -240,7 +241,10 @@ impl World {
         match event {
             Event::Peer { to, .. } => Some(*to),
             Event::FromShipper { session, .. } => self.sessions.get(session).map(|session| session.node),
-            Event::Synced { node, .. } | Event::Timer { node, .. } | Event::Placement { node, .. } => Some(*node),
+            Event::Synced { node, .. }
+            | Event::Loaded { node, .. }
+            | Event::Timer { node, .. }
+            | Event::Placement { node, .. } => Some(*node),
             Event::Answer { flight } => self.flights.get(flight).map(|flight| flight.node),
             _ => None,
         }

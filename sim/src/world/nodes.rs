@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kennel_core::shard::{Effects, Input, RecoveredShard, Shard, ShardConfig};
 use kennel_core::time::Instant;
+use kennel_protocol::entry::Entry;
 use kennel_protocol::ids::{JournalId, ProcessId, ShardId};
 use kennel_protocol::wire::ShardMessage;
 
@@ -47,7 +48,12 @@ impl World {
         node.boot += 1;
         node.process = process;
         node.clock = clock;
-        let recovered = node.journal.recover();
+        let mut recovered = node.journal.recover();
+        if self.plan.sizes.resident_bytes_max < u64::MAX {
+            for numbered in recovered.runs.iter_mut().flat_map(|(_, run)| run) {
+                numbered.entry = Entry::away(numbered.entry.head.clone());
+            }
+        }
         self.trace.event(self.now, 1, index as u64);
         self.trace.line(self.now, || started(index, &recovered));
         let config = self.config(index);

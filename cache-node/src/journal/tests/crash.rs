@@ -74,10 +74,10 @@ impl Model {
     }
 
     /// Checks what was found, and goes on from it.
-    fn check(&mut self, recovered: Recovered) {
+    fn check(&mut self, journal: &Journal, recovered: &Recovered) {
         assert_eq!(recovered.damaged, None, "a crash is not damage");
-        assert!(recovered.records.is_sorted_by(|one, next| one.0 < next.0), "the ids rise");
-        let found: BTreeMap<_, _> = recovered.records.into_iter().collect();
+        assert!(recovered.records.is_sorted_by(|one, next| one.id < next.id), "the ids rise");
+        let found: BTreeMap<_, _> = whole(journal, recovered).into_iter().collect();
         for (id, record) in &self.required {
             assert_eq!(found.get(id), Some(record), "a completed record is missing or changed: {id}");
         }
@@ -102,7 +102,7 @@ fn live(mut disk: FaultyDisk, mut seed: u64, lives: u32, steps: u64) {
     for _ in 0..lives {
         let (journal, recovered) = open(&disk);
         assert_eq!(*id.get_or_insert(recovered.journal), recovered.journal, "an undamaged journal keeps its id");
-        model.check(recovered);
+        model.check(&journal, &recovered);
         for _ in 0..random(&mut seed) % steps {
             match random(&mut seed) % 10 {
                 0..7 => model.append(&journal, &mut seed),

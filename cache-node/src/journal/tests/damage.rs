@@ -22,7 +22,7 @@ fn three_groups() -> (FaultyDisk, Recovered, usize) {
 }
 
 fn ids(recovered: &Recovered) -> Vec<u64> {
-    recovered.records.iter().map(|(id, _)| id.0).collect()
+    recovered.records.iter().map(|found| found.id.0).collect()
 }
 
 #[test]
@@ -199,15 +199,15 @@ proptest! {
         }
         let inspected = inspect_image(image.clone());
         let disk = FaultyDisk::holding(image);
-        let recovered = match try_open(&disk) {
-            Ok((_, recovered)) => recovered,
+        let (journal, recovered) = match try_open(&disk) {
+            Ok(opened) => opened,
             Err(JournalError::Unreadable { .. }) => return Ok(()),
             Err(error) => panic!("unexpected: {error}"),
         };
         if recovered.fresh {
             return Ok(());
         }
-        for (id, found) in &recovered.records {
+        for (id, found) in &whole(&journal, &recovered) {
             let number = usize::try_from(id.0).expect("small");
             prop_assert!(number < lengths.len());
             prop_assert_eq!(found, &record(id.0, lengths[number]));
@@ -239,6 +239,6 @@ fn many_laps_are_not_damage() {
     let (_, recovered) = open(&disk);
     assert_eq!(recovered.damaged, None);
     for id in ids {
-        assert!(recovered.records.iter().any(|(found, _)| *found == id), "{id} is live");
+        assert!(recovered.records.iter().any(|found| found.id == id), "{id} is live");
     }
 }

@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod files;
 mod limits;
+mod read_back;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,18 @@ fn record(number: u64, bytes: usize) -> Record {
 
 fn recovery(number: u64, bytes: usize) -> Record {
     Record { class: RecordClass::Recovery, ..record(number, bytes) }
+}
+
+/// What was found, bodies read back.
+fn whole(journal: &Journal, recovered: &Recovered) -> Vec<(RecordId, Record)> {
+    let ids: Vec<_> = recovered.records.iter().map(|found| found.id).collect();
+    let bodies = journal.read(&ids).expect("what was found verifies");
+    let records = recovered.records.iter().zip(bodies).map(|(found, body)| {
+        let body = body.expect("what was found is live");
+        assert_eq!(body.len(), found.body_bytes as usize);
+        (found.id, Record { head: found.head.clone(), body, class: found.class })
+    });
+    records.collect()
 }
 
 /// Appends one record and waits until it is durable.

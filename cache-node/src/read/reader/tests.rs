@@ -11,11 +11,14 @@ use crate::read::cold::ColdSettings;
 use crate::read::spans::spans;
 use crate::read::store::LogStore;
 use crate::read::tail::TailBudget;
-use crate::read::testing::{MemoryLog, chunk, hole, identity, key, trim};
+use crate::read::testing::{MemoryLog, MemoryStow, chunk, hole, identity, key, trim};
 
 struct World {
     log: Arc<MemoryLog>,
     tail: Arc<Tail>,
+    stow: Arc<MemoryStow>,
+    /// Whether the journal keeps bodies.
+    stows: bool,
     reader: Reader,
 }
 
@@ -28,15 +31,17 @@ async fn world(tail_bytes: u64) -> World {
     let tail = Tail::new(ShardId(0), &TailBudget::new(tail_bytes));
     tail.begin(Epoch(1), Authority::Owner, &[]);
     tail.settle();
-    let reads = ShardReads { tail: Arc::clone(&tail), index: Arc::new(ColdIndex::new(ShardId(0), store)) };
-    World { log, tail, reader: Reader::new(vec![reads], cold) }
+    let stow = Arc::new(MemoryStow::default());
+    let index = Arc::new(ColdIndex::new(ShardId(0), store));
+    let reads = ShardReads { tail: Arc::clone(&tail), stow: stow.clone(), index };
+    World { log, tail, stow, stows: false, reader: Reader::new(vec![reads], cold) }
 }
 
 impl World {
     /// Commits entries, and stores them in one object if asked.
     fn commit(&self, entries: &[Entry], stored: bool) {
         for entry in entries {
-            self.tail.append(entry);
+            self.tail.append(entry, self.stows.then(|| self.stow.put(&entry.body)));
         }
         if stored {
             self.log.store(1, entries);
@@ -186,20 +191,40 @@ fn pieces_become_one_payload_without_a_copy() {
     assert_eq!(kennel_protocol::wire::Message::decode(frame).expect("a good frame"), whole);
 }
 
+#[tokio::test]
+async fn what_waits_for_the_bucket_and_is_too_much_for_memory_comes_from_the_journal() {
+    let world = World { stows: true, ..world(0).await };
+    world.commit(&[chunk(0, 0, &[3, 3]), hole(0, 6, 8), chunk(0, 8, &[2])], false);
+    assert!(world.tail.holds_no_bodies(&key(0)), "memory is short");
+    let answer = world.fetch(from(1)).await.expect("in the journal");
+    assert_eq!((answer.served, answer.start, answer.next), (Served::Journal, Offset(1), Offset(10)));
+    let by_time = Fetch { from: FetchFrom::Timestamp(3 * 1000), ..from(0) };
+    assert_eq!(world.fetch(by_time).await.expect("in the journal").start, Offset(3));
+    let last = Fetch { from: FetchFrom::Last, ..from(0) };
+    assert_eq!(world.fetch(last).await.expect("in the journal").start, Offset(8));
+    // Stored: the journal forgets, the bucket serves.
+    world.log.store(1, &[chunk(0, 0, &[3, 3]), hole(0, 6, 8), chunk(0, 8, &[2])]);
+    world.stow.free();
+    world.tail.stored([(key(0), Offset(10))]);
+    assert_eq!(world.fetch(from(1)).await.expect("in the bucket").served, Served::Bucket);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Fetching in a loop over tail, bucket and holes returns exactly the messages that were committed.
+    /// Fetching in a loop over tail, journal, bucket and holes returns exactly the messages that were committed.
     #[test]
     fn a_fetch_loop_returns_the_source(
         runs in prop::collection::vec((0u32..8, 1u32..6, any::<bool>()), 1..40),
         stored_to in 0usize..40,
         bytes_max in 1u32..3000,
         messages_max in 1u32..9,
+        stows: bool,
+        tail_bytes in 0u64..4000,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let world = world(0).await;
+            let world = World { stows, ..world(tail_bytes).await };
             let (mut end, mut expected, mut batch) = (0, Vec::new(), Vec::new());
             for (number, (kind, length, close)) in runs.iter().enumerate() {
                 let next = end + u64::from(*length);

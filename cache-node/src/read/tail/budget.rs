@@ -1,7 +1,8 @@
 //! The memory that all tails of a node share.
 //!
-//! Past the limit the oldest stored pieces go first, whichever shard they belong to. What is not stored never goes:
-//! then the budget is exceeded and the node must push back.
+//! Past the limit the oldest pieces go first, whichever shard they belong to: stored ones altogether, others to the
+//! journal. What is neither stored nor in a journal that keeps bodies never goes: then the budget is exceeded and the
+//! node must push back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -61,7 +62,7 @@ impl TailBudget {
         tails.retain(|tail| tail.strong_count() > 0);
         let tails: Vec<_> = tails.iter().filter_map(Weak::upgrade).collect();
         while self.is_exceeded() {
-            let oldest = tails.iter().filter_map(|tail| tail.oldest_stored().map(|number| (number, tail)));
+            let oldest = tails.iter().filter_map(|tail| tail.oldest().map(|number| (number, tail)));
             let mut oldest: Vec<_> = oldest.collect();
             oldest.sort_unstable_by_key(|(number, _)| *number);
             let Some((_, tail)) = oldest.first() else { return };

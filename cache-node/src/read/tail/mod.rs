@@ -1,7 +1,8 @@
 //! The tail: the newest committed batches of a shard, in memory.
 //!
 //! Only what is committed gets in, so nothing that it serves can be a dirty read. One writer, the shard's driver; any
-//! number of readers. It knows nothing of journals, copies or the bucket.
+//! number of readers. What is not stored yet and too much for memory keeps its place here and its body elsewhere
+//! ([`super::stow`]). It knows nothing of journals, copies or the bucket.
 
 mod budget;
 mod partition;
@@ -17,8 +18,10 @@ use kennel_protocol::object::slot::PartitionState;
 use kennel_protocol::wire::PartitionReport;
 
 use super::gather::Gather;
+use super::stow::StowPlace;
 pub use budget::TailBudget;
 use partition::{Freed, PartitionTail};
+pub(crate) use partition::{Lookup, StowedChunk};
 use waiting::Waiters;
 
 /// What this node may say about a shard besides its bytes.
@@ -115,11 +118,13 @@ impl Tail {
         self.budget.free(freed);
     }
 
-    /// Takes in a committed entry, in log order, and wakes who waits for it. Shares the body.
+    /// Takes in a committed entry, in log order, and wakes who waits for it. Shares the body, and remembers where it lies
+    /// besides: when memory is short, that is where readers get it from until it is stored.
     ///
     /// # Panics
-    /// If a committed entry contradicts one before it: a bug, and serving on would move readers to other bytes.
-    pub fn append(&self, entry: &Entry) {
+    /// If a committed entry contradicts one before it, or its body is away and has no place: a bug, and serving on would
+    /// move readers to other bytes.
+    pub fn append(&self, entry: &Entry, place: Option<StowPlace>) {
         let key = entry.head.partition;
         let number = self.budget.number();
         let mut guard = self.lock();
@@ -129,7 +134,7 @@ impl Tail {
             return;
         }
         let partition = state.partitions.entry(key).or_insert_with(|| PartitionTail::starting_at(entry.head.base));
-        let change = partition.append(entry, number);
+        let change = partition.append(entry, place, number);
         if change.added > 0 {
             state.order.push_back((number, key));
         }
@@ -143,12 +148,15 @@ impl Tail {
     /// Says up to where partitions are in the bucket: what is stored may be let go when memory is short.
     pub fn stored(&self, ends: impl IntoIterator<Item = (PartitionKey, Offset)>) {
         let mut state = self.lock();
+        let mut freed = Freed::default();
         for (key, end) in ends {
             if let Some(partition) = state.partitions.get_mut(&key) {
-                partition.set_stored(end);
+                freed += partition.set_stored(end);
             }
         }
+        state.forget(freed.pieces);
         drop(state);
+        self.budget.free(freed.bytes);
         self.budget.evict();
     }
 
@@ -169,11 +177,10 @@ impl Tail {
         TailStanding { epoch: state.epoch, authority: state.authority, settled: state.settled, range }
     }
 
-    /// Adds what is in memory from `gather.next()` on, without copying.
-    pub(crate) fn read(&self, key: &PartitionKey, gather: &mut Gather) {
-        if let Some(partition) = self.lock().partitions.get(key) {
-            partition.read(gather);
-        }
+    /// Adds what is in memory from `gather.next()` on, without copying. Returns the chunks that follow and have to be
+    /// brought first.
+    pub(crate) fn read(&self, key: &PartitionKey, gather: &mut Gather) -> Vec<StowedChunk> {
+        self.lock().partitions.get(key).map(|partition| partition.read(gather)).unwrap_or_default()
     }
 
     /// The identity of a message, if it is in memory (PROTOCOL R14).
@@ -181,13 +188,13 @@ impl Tail {
         self.lock().partitions.get(key)?.identity(offset)
     }
 
-    /// The first batch in memory that was appended at or after `timestamp`, microseconds since 1970.
-    pub fn at_timestamp(&self, key: &PartitionKey, timestamp: u64) -> Option<Offset> {
+    /// The first batch that was appended at or after `timestamp`, microseconds since 1970.
+    pub(crate) fn at_timestamp(&self, key: &PartitionKey, timestamp: u64) -> Option<Lookup> {
         self.lock().partitions.get(key)?.at_timestamp(timestamp)
     }
 
-    /// The newest batch in memory.
-    pub fn last_batch(&self, key: &PartitionKey) -> Option<Offset> {
+    /// The newest batch.
+    pub(crate) fn last_batch(&self, key: &PartitionKey) -> Option<Lookup> {
         self.lock().partitions.get(key)?.last_batch()
     }
 
@@ -217,14 +224,14 @@ impl Tail {
         waiter.woken().await;
     }
 
-    /// Lets go of the oldest stored pieces until `wanted` bytes are free or a piece is younger than `younger_than`.
+    /// Lets go of the oldest pieces until `wanted` bytes are free or a piece is younger than `younger_than`.
     /// Returns how many bytes that freed.
     fn evict(&self, wanted: u64, younger_than: u64) -> u64 {
         let mut guard = self.lock();
         let mut freed = 0;
         while freed < wanted {
             match guard.oldest() {
-                Some(number) if number <= younger_than => freed += guard.drop_oldest(),
+                Some(number) if number <= younger_than => freed += guard.let_go_oldest(),
                 _ => break,
             }
         }
@@ -232,8 +239,13 @@ impl Tail {
     }
 
     /// The number of the oldest piece that may be let go.
-    fn oldest_stored(&self) -> Option<u64> {
+    fn oldest(&self) -> Option<u64> {
         self.lock().oldest()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn holds_no_bodies(&self, key: &PartitionKey) -> bool {
+        self.lock().partitions.get(key).is_none_or(PartitionTail::holds_no_bodies)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -243,12 +255,12 @@ impl Tail {
 }
 
 impl State {
-    /// The number of the oldest piece, if it is stored. What is not stored keeps everything younger: it was closed
-    /// into objects in the same order.
+    /// The number of the oldest piece with memory to let go. What can neither be dropped nor stowed keeps everything
+    /// younger: it was closed into objects in the same order.
     fn oldest(&mut self) -> Option<u64> {
         while let Some((number, key)) = self.order.front() {
             match self.partitions.get(key).and_then(PartitionTail::oldest) {
-                Some(oldest) if oldest.number == *number => return oldest.stored.then_some(*number),
+                Some(oldest) if oldest.number == *number => return oldest.may_go.then_some(*number),
                 _ => {
                     self.order.pop_front();
                     self.gone = self.gone.saturating_sub(1);
@@ -268,9 +280,9 @@ impl State {
         }
     }
 
-    fn drop_oldest(&mut self) -> u64 {
+    fn let_go_oldest(&mut self) -> u64 {
         let Some((_, key)) = self.order.pop_front() else { return 0 };
-        self.partitions.get_mut(&key).map_or(0, |partition| partition.drop_oldest().bytes)
+        self.partitions.get_mut(&key).map_or(0, |partition| partition.let_go_oldest().bytes)
     }
 }
 

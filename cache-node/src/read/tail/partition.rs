@@ -1,4 +1,4 @@
-//! One partition's newest committed entries, without gaps.
+//! One partition's newest committed entries, without gaps. The oldest of them may lie in the journal only.
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
@@ -12,11 +12,14 @@ use kennel_protocol::wire::PartitionReport;
 
 use crate::read::gather::Gather;
 use crate::read::spans::{identity_at, spans};
+use crate::read::stow::StowPlace;
 
-/// What is in memory of one partition. 80 bytes where nothing is.
+/// What is in memory of one partition. 88 bytes where nothing is.
 #[derive(Debug)]
 pub(super) struct PartitionTail {
     pieces: VecDeque<Piece>,
+    /// How many of the oldest pieces hold no memory that could be let go: their bodies lie in the journal.
+    stowed: usize,
     /// First offset in memory.
     start: Offset,
     /// End of what is committed.
@@ -36,9 +39,38 @@ struct Piece {
 
 #[derive(Debug)]
 enum Body {
-    Chunk { batches: Bytes, last: Option<MessageIdentity> },
+    /// Batches, and where else they lie.
+    Chunk {
+        batches: Bytes,
+        last: Option<MessageIdentity>,
+        place: Option<StowPlace>,
+    },
+    /// Batches that lie in the journal only.
+    Stowed {
+        bytes: u32,
+        last: Option<MessageIdentity>,
+        place: StowPlace,
+    },
     Hole(HoleReason),
 }
+
+/// A chunk that is not in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StowedChunk {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) place: StowPlace,
+}
+
+/// What was looked for, or the chunk that has it and must be brought first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    Here(Offset),
+    Stowed(StowedChunk),
+}
+
+/// Stowed chunks that are brought for one read at most.
+const STOWED_AT_ONCE: usize = 256;
 
 /// What was let go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,14 +98,15 @@ pub(super) struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Oldest {
     pub(super) number: u64,
-    pub(super) stored: bool,
+    /// Whether its memory can go: it is in the bucket, or the journal can give it back.
+    pub(super) may_go: bool,
 }
 
 impl PartitionTail {
     /// A partition whose first entry here begins at `base`: everything below is in the bucket (a follower starts at
     /// what is stored).
     pub(super) fn starting_at(base: Offset) -> Self {
-        Self { pieces: VecDeque::new(), start: base, end: base, stored: base, trim: Offset(0) }
+        Self { pieces: VecDeque::new(), stowed: 0, start: base, end: base, stored: base, trim: Offset(0) }
     }
 
     /// A partition as an open record states it: stored up to its end.
@@ -81,13 +114,20 @@ impl PartitionTail {
         Self { trim: state.trim, ..Self::starting_at(state.end) }
     }
 
-    /// Takes in an entry that continues the partition.
-    pub(super) fn append(&mut self, entry: &Entry, number: u64) -> Change {
+    /// Takes in an entry that continues the partition. `place` says where its body lies besides.
+    ///
+    /// # Panics
+    /// If its body is away and nobody says where: readers could never get it.
+    pub(super) fn append(&mut self, entry: &Entry, place: Option<StowPlace>, number: u64) -> Change {
         let head = &entry.head;
         let body = match head.kind {
             EntryKind::Trim => return Change { added: 0, freed: self.trim_to(head.end) },
             EntryKind::Cut => return Change::default(),
-            EntryKind::Chunk => Body::Chunk { batches: entry.body.clone(), last: head.last },
+            EntryKind::Chunk if entry.is_away() => {
+                let place = place.expect("a body that is away lies in the journal");
+                Body::Stowed { bytes: head.body_bytes, last: head.last, place }
+            }
+            EntryKind::Chunk => Body::Chunk { batches: entry.body.clone(), last: head.last, place },
             EntryKind::Hole(reason) => Body::Hole(reason),
         };
         if head.end <= self.end {
@@ -100,6 +140,7 @@ impl PartitionTail {
         let added = piece.cost();
         self.end = head.end;
         self.pieces.push_back(piece);
+        self.pass_stowed();
         Change { added, freed }
     }
 
@@ -119,6 +160,7 @@ impl PartitionTail {
             freed += self.restart(state.end);
         }
         (self.end, self.stored) = (state.end, state.end);
+        self.stowed = self.stowed.min(self.pieces.len());
         freed += self.trim_to(state.trim);
         freed
     }
@@ -126,17 +168,43 @@ impl PartitionTail {
     /// Lets go of everything.
     pub(super) fn clear(&mut self) -> Freed {
         self.start = self.end;
+        self.stowed = 0;
         let pieces = std::mem::take(&mut self.pieces);
         Freed { bytes: pieces.iter().map(Piece::cost).sum(), pieces: pieces.len() }
     }
 
-    pub(super) fn set_stored(&mut self, end: Offset) {
+    /// Says up to where the partition is in the bucket. What lies in the journal only is let go: the bucket serves it.
+    pub(super) fn set_stored(&mut self, end: Offset) -> Freed {
         self.stored = self.stored.max(end);
+        let mut freed = Freed::default();
+        while self.stowed > 0 && self.pieces.front().is_some_and(|piece| piece.end <= self.stored) {
+            freed += self.drop_front();
+        }
+        freed
     }
 
-    /// Lets go of the oldest piece.
-    pub(super) fn drop_oldest(&mut self) -> Freed {
+    /// Lets go of the memory of the oldest piece that has some: of all of it if it is stored, else of its body.
+    pub(super) fn let_go_oldest(&mut self) -> Freed {
+        let Some(oldest) = self.pieces.get_mut(self.stowed) else { return Freed::default() };
+        if self.stowed == 0 && oldest.end <= self.stored {
+            return self.drop_front();
+        }
+        let bytes = oldest.stow();
+        self.stowed += 1;
+        self.pass_stowed();
+        Freed { bytes, pieces: 0 }
+    }
+
+    /// Counts pieces that came without a body.
+    fn pass_stowed(&mut self) {
+        while self.pieces.get(self.stowed).is_some_and(|piece| matches!(piece.body, Body::Stowed { .. })) {
+            self.stowed += 1;
+        }
+    }
+
+    fn drop_front(&mut self) -> Freed {
         let Some(oldest) = self.pieces.pop_front() else { return Freed::default() };
+        self.stowed = self.stowed.saturating_sub(1);
         self.start = oldest.end;
         if self.pieces.is_empty() {
             self.pieces = VecDeque::new();
@@ -144,8 +212,10 @@ impl PartitionTail {
         oldest.freed()
     }
 
+    /// The oldest piece that has memory to let go.
     pub(super) fn oldest(&self) -> Option<Oldest> {
-        self.pieces.front().map(|piece| Oldest { number: piece.number, stored: piece.end <= self.stored })
+        let piece = self.pieces.get(self.stowed)?;
+        Some(Oldest { number: piece.number, may_go: piece.end <= self.stored || piece.can_be_stowed() })
     }
 
     /// Whether the piece of that number is still here.
@@ -161,38 +231,73 @@ impl PartitionTail {
         PartitionReport { partition, trim: self.trim, stored: self.stored.min(self.end), committed: self.end }
     }
 
-    pub(super) fn read(&self, gather: &mut Gather) {
+    /// Adds what is in memory; returns what has to be brought before it can go on.
+    pub(super) fn read(&self, gather: &mut Gather) -> Vec<StowedChunk> {
         let first = self.pieces.partition_point(|piece| piece.end <= gather.next());
-        for piece in self.pieces.range(first..) {
+        for (index, piece) in self.pieces.iter().enumerate().skip(first) {
             if gather.is_full() {
-                return;
+                break;
             }
             match &piece.body {
                 Body::Chunk { batches, .. } => gather.chunk(piece.base, piece.end, batches),
+                Body::Stowed { .. } => return self.stowed_from(index, gather.bytes_left()),
                 Body::Hole(reason) => gather.hole(HoleRange { from: piece.base, to: piece.end, reason: *reason }),
             }
         }
+        Vec::new()
+    }
+
+    /// The stowed chunks from a piece on, one after the other, until they hold `bytes_max`.
+    fn stowed_from(&self, index: usize, bytes_max: u64) -> Vec<StowedChunk> {
+        let (mut chunks, mut bytes_before) = (Vec::new(), 0);
+        for piece in self.pieces.range(index..).take(STOWED_AT_ONCE) {
+            let Body::Stowed { bytes, place, .. } = piece.body else { break };
+            if bytes_before >= bytes_max {
+                break;
+            }
+            bytes_before += u64::from(bytes);
+            chunks.push(StowedChunk { base: piece.base, end: piece.end, place });
+        }
+        chunks
     }
 
     pub(super) fn identity(&self, offset: Offset) -> Option<MessageIdentity> {
         let index = self.pieces.partition_point(|piece| piece.end <= offset);
         let piece = self.pieces.get(index).filter(|piece| piece.base <= offset)?;
         match &piece.body {
-            Body::Chunk { last, .. } if last.is_some_and(|last| last.offset == offset) => *last,
+            Body::Chunk { last, .. } | Body::Stowed { last, .. } if last.is_some_and(|last| last.offset == offset) => {
+                *last
+            }
             Body::Chunk { batches, .. } => identity_at(batches, offset),
-            Body::Hole(_) => None,
+            Body::Stowed { .. } | Body::Hole(_) => None,
         }
     }
 
-    pub(super) fn at_timestamp(&self, timestamp: u64) -> Option<Offset> {
-        let chunks = self.pieces.iter().filter_map(Piece::chunk);
-        let mut late = chunks.filter(|(_, last)| last.is_none_or(|last| last.base_timestamp >= timestamp));
-        late.find_map(|(batches, _)| spans(batches).find(|span| span.base_timestamp >= timestamp)).map(|span| span.base)
+    /// The first batch appended at or after `timestamp`.
+    pub(super) fn at_timestamp(&self, timestamp: u64) -> Option<Lookup> {
+        let late = |last: &Option<MessageIdentity>| last.is_none_or(|last| last.base_timestamp >= timestamp);
+        self.pieces.iter().find_map(|piece| match &piece.body {
+            Body::Chunk { batches, last, .. } if late(last) => {
+                let span = spans(batches).find(|span| span.base_timestamp >= timestamp);
+                span.map(|span| Lookup::Here(span.base))
+            }
+            Body::Stowed { last, .. } if late(last) => piece.stowed().map(Lookup::Stowed),
+            _ => None,
+        })
     }
 
-    pub(super) fn last_batch(&self) -> Option<Offset> {
-        let (batches, _) = self.pieces.iter().rev().find_map(Piece::chunk)?;
-        spans(batches).last().map(|span| span.base)
+    /// The newest batch.
+    pub(super) fn last_batch(&self) -> Option<Lookup> {
+        self.pieces.iter().rev().find_map(|piece| match &piece.body {
+            Body::Chunk { batches, .. } => spans(batches).last().map(|span| Lookup::Here(span.base)),
+            Body::Stowed { .. } => piece.stowed().map(Lookup::Stowed),
+            Body::Hole(_) => None,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_no_bodies(&self) -> bool {
+        !self.pieces.iter().any(|piece| matches!(piece.body, Body::Chunk { .. }))
     }
 
     fn restart(&mut self, at: Offset) -> Freed {
@@ -204,7 +309,7 @@ impl PartitionTail {
         self.trim = self.trim.max(trim);
         let mut freed = Freed::default();
         while self.pieces.front().is_some_and(|piece| piece.end <= self.trim) {
-            freed += self.drop_oldest();
+            freed += self.drop_front();
         }
         freed
     }
@@ -215,7 +320,7 @@ impl Piece {
     fn cost(&self) -> u64 {
         let body = match &self.body {
             Body::Chunk { batches, .. } => batches.len(),
-            Body::Hole(_) => 0,
+            Body::Stowed { .. } | Body::Hole(_) => 0,
         };
         (body + size_of::<Self>()) as u64
     }
@@ -224,10 +329,21 @@ impl Piece {
         Freed { bytes: self.cost(), pieces: 1 }
     }
 
-    fn chunk(&self) -> Option<(&Bytes, Option<MessageIdentity>)> {
-        match &self.body {
-            Body::Chunk { batches, last } => Some((batches, *last)),
-            Body::Hole(_) => None,
-        }
+    fn stowed(&self) -> Option<StowedChunk> {
+        let Body::Stowed { place, .. } = self.body else { return None };
+        Some(StowedChunk { base: self.base, end: self.end, place })
+    }
+
+    /// Whether the journal can give its body back, or it has none.
+    fn can_be_stowed(&self) -> bool {
+        !matches!(self.body, Body::Chunk { place: None, .. })
+    }
+
+    /// Lets go of the body; returns how many bytes that was.
+    fn stow(&mut self) -> u64 {
+        let Body::Chunk { batches, last, place: Some(place) } = &self.body else { return 0 };
+        let bytes = u32::try_from(batches.len()).expect("a body is shorter than a frame");
+        self.body = Body::Stowed { bytes, last: *last, place: *place };
+        u64::from(bytes)
     }
 }

@@ -33,9 +33,9 @@ fn state(partition: u32, end: u64) -> PartitionState {
 fn it_reads_back_what_was_appended_without_copying() {
     let tail = tail(u64::MAX);
     let first = chunk(0, 0, &[3, 2]);
-    tail.append(&first);
-    tail.append(&hole(0, 5, 9));
-    tail.append(&chunk(0, 9, &[1]));
+    tail.append(&first, None);
+    tail.append(&hole(0, 5, 9), None);
+    tail.append(&chunk(0, 9, &[1]), None);
     let gather = read(&tail, 0, 0);
     assert_eq!(gather.next(), Offset(10));
     let (pieces, holes) = gather.finish();
@@ -44,15 +44,15 @@ fn it_reads_back_what_was_appended_without_copying() {
     assert_eq!(tail.identity(&key(0), Offset(4)), Some(identity(3, 4)));
     assert_eq!(tail.identity(&key(0), Offset(3)), Some(identity(3, 3)), "inside a batch as well");
     assert_eq!(tail.identity(&key(0), Offset(6)), None, "a hole has no identity");
-    assert_eq!(tail.at_timestamp(&key(0), 1), Some(Offset(3)));
-    assert_eq!(tail.last_batch(&key(0)), Some(Offset(9)));
+    assert_eq!(tail.at_timestamp(&key(0), 1), Some(Lookup::Here(Offset(3))));
+    assert_eq!(tail.last_batch(&key(0)), Some(Lookup::Here(Offset(9))));
 }
 
 #[test]
 fn what_is_not_stored_stays_whatever_the_budget_says() {
     let tail = tail(1);
     for base in 0..4 {
-        tail.append(&chunk(0, base, &[1]));
+        tail.append(&chunk(0, base, &[1]), None);
     }
     assert_eq!(tail.standing(&key(0)).range.map(|range| range.start), Some(Offset(0)));
     assert!(tail.budget.is_exceeded());
@@ -64,12 +64,31 @@ fn what_is_not_stored_stays_whatever_the_budget_says() {
 }
 
 #[test]
+fn past_the_budget_bodies_that_lie_elsewhere_go_and_keep_their_place() {
+    let tail = tail(1);
+    for base in 0..4 {
+        tail.append(&chunk(0, base, &[1]), Some(StowPlace(base)));
+    }
+    assert_eq!(tail.standing(&key(0)).range.map(|range| range.start), Some(Offset(0)));
+    assert!(tail.holds_no_bodies(&key(0)));
+    let mut gather = Gather::new(Offset(2), ALL);
+    let stowed = tail.read(&key(0), &mut gather);
+    assert!(gather.is_empty());
+    assert_eq!(stowed.iter().map(|chunk| chunk.place.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(tail.identity(&key(0), Offset(3)), Some(identity(3, 3)), "the last of a chunk is known all the same");
+    tail.stored([(key(0), Offset(3))]);
+    assert_eq!(tail.standing(&key(0)).range.map(|range| range.start), Some(Offset(3)));
+    tail.stored([(key(0), Offset(4))]);
+    assert_eq!(tail.budget.used(), 0);
+}
+
+#[test]
 fn the_oldest_goes_first_across_shards() {
     let budget = TailBudget::new(3000);
     let tails = [Tail::new(ShardId(0), &budget), Tail::new(ShardId(1), &budget)];
     for round in 0..8 {
         for tail in &tails {
-            tail.append(&chunk(0, round, &[1]));
+            tail.append(&chunk(0, round, &[1]), None);
             tail.stored([(key(0), Offset(round + 1))]);
         }
     }
@@ -82,9 +101,9 @@ fn the_oldest_goes_first_across_shards() {
 fn a_new_epoch_drops_what_its_open_record_does_not_cover() {
     let tail = tail(u64::MAX);
     for base in [0, 2, 4] {
-        tail.append(&chunk(0, base, &[2]));
+        tail.append(&chunk(0, base, &[2]), None);
     }
-    tail.append(&chunk(1, 0, &[1]));
+    tail.append(&chunk(1, 0, &[1]), None);
     tail.begin(Epoch(2), Authority::Follower, &[state(0, 4), state(2, 9)]);
     let standing = tail.standing(&key(0));
     assert_eq!((standing.epoch, standing.settled), (Epoch(2), false));
@@ -92,7 +111,7 @@ fn a_new_epoch_drops_what_its_open_record_does_not_cover() {
     assert_eq!((range.start, range.committed), (Offset(0), Offset(4)));
     assert!(tail.standing(&key(1)).range.is_none());
     assert_eq!(tail.standing(&key(2)).range.map(|range| range.committed), Some(Offset(9)));
-    tail.append(&chunk(0, 4, &[1]));
+    tail.append(&chunk(0, 4, &[1]), None);
     assert_eq!(read(&tail, 0, 0).next(), Offset(5));
     // An end inside a piece means another history: nothing of it may be served.
     tail.begin(Epoch(3), Authority::Follower, &[state(0, 1)]);
@@ -106,12 +125,12 @@ fn a_new_epoch_drops_what_its_open_record_does_not_cover() {
 fn trimmed_pieces_leave_no_trace() {
     let tail = tail(u64::MAX);
     for base in 0..1000 {
-        tail.append(&chunk(0, base, &[1]));
-        tail.append(&trim(0, base));
+        tail.append(&chunk(0, base, &[1]), None);
+        tail.append(&trim(0, base), None);
     }
     assert_eq!(tail.standing(&key(0)).range.map(|range| range.trim), Some(Offset(999)));
     assert!(tail.lock().order.len() < 200, "numbers of pieces that went are swept");
-    tail.append(&trim(7, 5));
+    tail.append(&trim(7, 5), None);
     assert_eq!(tail.standing(&key(7)).range, None, "a trim alone does not tell where a partition ends");
 }
 
@@ -119,8 +138,8 @@ fn trimmed_pieces_leave_no_trace() {
 #[should_panic(expected = "overlap")]
 fn committed_entries_never_contradict_each_other() {
     let tail = tail(u64::MAX);
-    tail.append(&chunk(0, 0, &[3]));
-    tail.append(&chunk(0, 2, &[3]));
+    tail.append(&chunk(0, 0, &[3]), None);
+    tail.append(&chunk(0, 2, &[3]), None);
 }
 
 #[tokio::test]
@@ -133,7 +152,7 @@ async fn a_waiter_is_woken_and_leaves_nothing_behind() {
     let impatient = tokio::time::timeout(Duration::from_millis(20), tail.wait(key(1), Offset(0), Epoch(1)));
     assert!(impatient.await.is_err());
     assert_eq!(tail.lock().waiters.len(), 1, "the impatient one is gone, the other waits");
-    tail.append(&chunk(0, 0, &[1]));
+    tail.append(&chunk(0, 0, &[1]), None);
     waiting.await.expect("woken");
     assert_eq!(tail.lock().waiters.len(), 0);
     tail.wait(key(0), Offset(0), Epoch(1)).await;
@@ -153,7 +172,7 @@ proptest! {
         let mut end = 0;
         for (is_hole, length) in runs {
             let next = end + u64::from(length);
-            tail.append(&if is_hole { hole(0, end, next) } else { chunk(0, end, &[length]) });
+            tail.append(&if is_hole { hole(0, end, next) } else { chunk(0, end, &[length]) }, None);
             end = next;
         }
         tail.stored([(key(0), Offset(stored.min(end)))]);
