@@ -146,8 +146,12 @@ impl Candidate {
     }
 
     fn ask(&mut self, ground: &mut Ground, open: Option<Claim>, effects: &mut Effects) -> Attempt {
-        let keep = ground.newest.as_ref().map(|claim| claim.copyset.copies.clone()).unwrap_or_default();
-        let wanted = Copyset::majority(ground.copies_wanted(&keep));
+        // A take-over keeps the copies that are warm; an owner that renews moves to where the ring wants them (R6).
+        let copies = match &ground.newest {
+            Some(claim) if !self.renews => ground.copies_wanted(&claim.copyset.copies),
+            _ => ground.copies_ideal(),
+        };
+        let wanted = Copyset::majority(copies);
         self.phase = Phase::Asking { open, wanted, answers: BTreeMap::new() };
         self.round += 1;
         self.send_asks(ground, effects);

@@ -142,6 +142,12 @@ impl Ground {
         })
     }
 
+    /// The journals of the copy set that the ring wants for a shard that this node owns: the own one, that of the first
+    /// candidate, who is to own it later, and the next ones in the ring's order, which spreads them over the zones.
+    pub(crate) fn copies_ideal(&self) -> Vec<(JournalId, NodeId)> {
+        self.copies_wanted(&[])
+    }
+
     /// The journals that a claim made now would name: the own one, those to keep that are alive, then the ring's order.
     pub(crate) fn copies_wanted(&self, keep: &[(JournalId, NodeId)]) -> Vec<(JournalId, NodeId)> {
         let mut copies = vec![(self.config.journal, self.config.node)];

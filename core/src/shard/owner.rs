@@ -19,7 +19,7 @@ use super::publish::{Published, Publisher};
 use super::replication::{Marks, Replication};
 use super::table::{Row, Table};
 use crate::time::Instant;
-use retire::Retiring;
+use retire::{Misplaced, Retiring};
 
 #[derive(Debug)]
 pub(crate) struct Owner {
@@ -37,8 +37,8 @@ pub(crate) struct Owner {
     stored: Lsn,
     announced: Marks,
     retiring: Option<Retiring>,
-    /// Since when another placement would be better.
-    misplaced_since: Option<Instant>,
+    /// Where the shard should be instead, and since when.
+    misplaced: Option<Misplaced>,
     /// The partitions as the open record states them, until the driver has taken them for its readers.
     open_states: Option<Vec<PartitionState>>,
     /// The epoch's first manifest, until it is known to stand.
@@ -92,7 +92,7 @@ impl Owner {
             stored: Lsn(0),
             announced: Marks { committed: Lsn(0), stored: Lsn(0), open: false, released: false },
             retiring: None,
-            misplaced_since: None,
+            misplaced: None,
             manifest: None,
             open_states: None,
         };
@@ -462,8 +462,8 @@ impl Owner {
 
     pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
         let publish = self.publisher.poll_timeout(ground);
-        let moves = self.misplaced_since.filter(|_| self.retiring.is_none());
-        let moves = moves.map(|since| since + ground.config.timing.move_after);
+        let moves = self.misplaced.as_ref().filter(|_| self.retiring.is_none());
+        let moves = moves.map(|misplaced| misplaced.since + ground.config.timing.move_after);
         let heartbeat = self.replication.poll_timeout(ground);
         let alone = heartbeat.is_none().then(|| ground.now + ground.config.timing.owner_timeout);
         let manifest = self.manifest.as_ref().and_then(|create| create.state.err());

@@ -1,12 +1,13 @@
 //! When an owner gives up on purpose: for another copy set (PROTOCOL R6), a better owner or a stop (R27).
 
-use kennel_protocol::ids::Lsn;
+use kennel_protocol::ids::{JournalId, Lsn, NodeId};
 
 use super::{Marks, Owner, Tenure};
 use crate::shard::flaw::Flaw;
 use crate::shard::ground::Ground;
 use crate::shard::holdings::Run;
 use crate::shard::io::Effects;
+use crate::time::Instant;
 
 /// Why an owner takes no more chunks, though it still finishes what it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,14 @@ pub(super) enum Retiring {
     Copyset,
     /// A better candidate is ready, or the process stops (PROTOCOL R27).
     Handover,
+}
+
+/// A better placement, for as long as it is the same one: what flaps moves nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misplaced {
+    pub(super) since: Instant,
+    wanted: Retiring,
+    copies: Vec<(JournalId, NodeId)>,
 }
 
 impl Owner {
@@ -43,34 +52,44 @@ impl Owner {
             return;
         }
         let wanted = self.placement_wanted(ground);
-        if self.retiring == Some(Retiring::Handover) && wanted == Some(Retiring::Copyset) {
+        let needs_another_set = wanted.as_ref().is_some_and(|(wanted, _)| *wanted == Retiring::Copyset);
+        if self.retiring == Some(Retiring::Handover) && needs_another_set && self.lost_a_copy(ground) {
             // The set that was to store the rest cannot any more: first a set that can.
-            self.retiring = wanted;
+            self.retiring = Some(Retiring::Copyset);
         }
         if self.retiring.is_some() {
             return;
         }
-        let Some(wanted) = wanted else {
-            self.misplaced_since = None;
+        let Some((wanted, copies)) = wanted else {
+            self.misplaced = None;
             return;
         };
-        let since = *self.misplaced_since.get_or_insert(ground.now);
+        let known = self.misplaced.take().filter(|known| (known.wanted, &known.copies) == (wanted, &copies));
+        let since = known.map_or(ground.now, |known| known.since);
+        self.misplaced = Some(Misplaced { since, wanted, copies });
         if ground.now.since(since) >= ground.config.timing.move_after {
             self.retiring = Some(wanted);
         }
     }
 
-    fn placement_wanted(&self, ground: &Ground) -> Option<Retiring> {
+    /// What would be better: another copy set, one with the better owner in it, or that owner, once it has everything.
+    fn placement_wanted(&self, ground: &Ground) -> Option<(Retiring, Vec<(JournalId, NodeId)>)> {
         let copies = &self.claim.copyset.copies;
-        let wanted = ground.copies_wanted(copies);
+        let mut wanted = ground.copies_ideal();
+        wanted.sort_unstable_by_key(|(_, node)| *node);
         let same = wanted.len() == copies.len() && wanted.iter().all(|copy| self.claim.copyset.names(copy.0));
         // A smaller set is never better: a cut-off owner could otherwise claim alone and shut the others out (R1).
         if !same && wanted.len() >= copies.len() {
-            return Some(Retiring::Copyset);
+            return Some((Retiring::Copyset, wanted));
         }
         let first = *ground.placement.candidates.first()?;
         let end = ground.holdings.run(self.claim.epoch)?.end();
         let ready = first != ground.config.node && self.replication.is_caught_up(ground, first, end);
-        ready.then_some(Retiring::Handover)
+        ready.then_some((Retiring::Handover, Vec::new()))
+    }
+
+    /// Whether a journal of the copy set is gone.
+    fn lost_a_copy(&self, ground: &Ground) -> bool {
+        self.claim.copyset.copies.iter().any(|(journal, _)| ground.placement.holder(*journal).is_none())
     }
 }
