@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kennel_core::shard::{BucketRequest, BucketResult, CreateOutcome, SlotBody};
 use kennel_protocol::entry::{Entry, EntryKind, IntegritySum, NumberedEntry};
-use kennel_protocol::ids::{Epoch, Slot};
+use kennel_protocol::ids::{Epoch, Offset, PartitionKey, Slot};
 use kennel_protocol::object::{Claim, IndexEntry, LogHeader, LogIndex, Manifest, OpenRecord, SlotObject};
 
 use crate::mutants::{Broken, DriverFlaw};
@@ -80,6 +80,18 @@ impl Bucket {
             SlotBody::Open(record) => Some(record),
             SlotBody::Log { .. } | SlotBody::Seal(_) => None,
         }
+    }
+
+    /// Whether an object that ever stood in a log covers a partition up to there. An owner's word may reach a follower
+    /// before its own disk lets it say the same to others, so this asks the objects.
+    pub fn has_stored(&self, partition: PartitionKey, end: Offset) -> bool {
+        self.history().any(|(_, body)| match body {
+            SlotBody::Log { entries, .. } => entries.iter().any(|numbered| {
+                let head = &numbered.entry.head;
+                head.partition == partition && head.end >= end
+            }),
+            SlotBody::Open(_) | SlotBody::Seal(_) => false,
+        })
     }
 
     /// Whether an epoch has its open record, collected or not.

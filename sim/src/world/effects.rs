@@ -247,7 +247,7 @@ impl World {
             }
             Then::Stored { ends } => {
                 // A follower's readers let go of it: the bucket has it, or they could never read it again.
-                let early = ends.iter().find(|(partition, end)| *end > self.oracle.objects.stored_end_of(*partition));
+                let early = ends.iter().find(|(partition, end)| !self.bucket.has_stored(*partition, *end));
                 Violation::unless(early.is_none(), "stored_marks_are_covered", || format!("n{}: {early:?}", index + 1))
             }
             _ => Ok(()),
