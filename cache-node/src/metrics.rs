@@ -175,6 +175,7 @@ fn describe_gauges() {
     describe_gauge!(SHARD_UNCOMMITTED, "Entries journaled here that a quorum is not known to hold.");
     describe_gauge!(SHARD_UNSTORED_ENTRIES, "Entries on a quorum that are not in the bucket.");
     describe_gauge!(SHARD_UNSTORED_BYTES, "Bytes that wait for the bucket. A steady rise ends in back-pressure.");
+    describe_gauge!(SHARD_RESIDENT_BYTES, "Of those, bytes in memory; the rest lies in the journal only.");
     describe_gauge!(SHARD_PARTITIONS, "Partitions of the shard.");
     describe_gauge!(DIVERGED, "Partitions of shards owned here that stopped because their source differs.");
     describe_gauge!(JOURNAL_USED, "Journal bytes in use.");
