@@ -402,6 +402,13 @@ impl Shard {
         }
     }
 
+    /// Whether this node follows an owner that spoke lately. What a follower that hears nobody knows may be long past:
+    /// the ring can have moved on without it.
+    pub fn hears_its_owner(&self) -> bool {
+        self.ground.accepted.is_some_and(|accepted| accepted.epoch == self.ground.newest_epoch())
+            && self.ground.hears_owner(self.ground.config.node)
+    }
+
     /// Where the partitions stand, if this node owns the shard.
     pub fn partitions(&self) -> Option<Vec<PartitionReport>> {
         let Role::Owner(owner) = &self.role else { return None };

@@ -50,6 +50,8 @@ struct State {
     epoch: Epoch,
     authority: Authority,
     settled: bool,
+    /// Whether it is a follower's, heard or not.
+    follows: bool,
     partitions: HashMap<PartitionKey, PartitionTail>,
     /// Every piece in the order of its arrival, and some that were let go meanwhile.
     order: VecDeque<(u64, PartitionKey)>,
@@ -65,6 +67,7 @@ impl Tail {
             epoch: Epoch(0),
             authority: Authority::Observer,
             settled: false,
+            follows: false,
             partitions: HashMap::new(),
             order: VecDeque::new(),
             gone: 0,
@@ -94,6 +97,7 @@ impl Tail {
             state.partitions.insert(key, PartitionTail::stated(stated));
         }
         (state.epoch, state.authority, state.settled) = (epoch, authority, false);
+        state.follows = authority == Authority::Follower;
         state.waiters.wake_all();
         state.forget(freed.pieces);
         self.budget.free(freed.bytes);
@@ -107,6 +111,19 @@ impl Tail {
         state.waiters.wake_all();
     }
 
+    /// Says whether a follower hears its owner. One that does not keeps what it has and serves it, but where that ends
+    /// is no longer where the partition ends: who reads there asks the owner. No word to an owner's tail.
+    pub fn hears_owner(&self, hears: bool) {
+        let mut state = self.lock();
+        let authority = match (state.authority, hears) {
+            (Authority::Follower, false) => Authority::Observer,
+            (Authority::Observer, true) if state.follows => Authority::Follower,
+            _ => return,
+        };
+        state.authority = authority;
+        state.waiters.wake_all();
+    }
+
     /// Leaves the copy set, or was fenced by `epoch`: drops everything and plays no part any more.
     pub fn retire(&self, epoch: Epoch) {
         let mut state = self.lock();
@@ -114,6 +131,7 @@ impl Tail {
         state.partitions = HashMap::new();
         (state.order, state.gone) = (VecDeque::new(), 0);
         (state.epoch, state.authority, state.settled) = (state.epoch.max(epoch), Authority::Observer, false);
+        state.follows = false;
         state.waiters.wake_all();
         self.budget.free(freed);
     }

@@ -82,6 +82,25 @@ fn past_the_budget_bodies_that_lie_elsewhere_go_and_keep_their_place() {
     assert_eq!(tail.budget.used(), 0);
 }
 
+#[tokio::test]
+async fn a_follower_that_hears_nobody_says_no_longer_where_a_partition_ends() {
+    let tail = Tail::new(ShardId(0), &TailBudget::new(u64::MAX));
+    tail.begin(Epoch(1), Authority::Follower, &[]);
+    tail.append(&chunk(0, 0, &[2]), None);
+    let waits = tail.wait(key(0), Offset(2), Epoch(1));
+    tokio::pin!(waits);
+    assert!(futures::poll!(&mut waits).is_pending());
+    tail.hears_owner(false);
+    waits.await;
+    assert_eq!(tail.standing(&key(0)).authority, Authority::Observer);
+    assert!(!read(&tail, 0, 0).is_empty(), "what it has is served all the same");
+    tail.hears_owner(true);
+    assert_eq!(tail.standing(&key(0)).authority, Authority::Follower);
+    tail.retire(Epoch(2));
+    tail.hears_owner(true);
+    assert_eq!(tail.standing(&key(0)).authority, Authority::Observer, "it left the copy set");
+}
+
 #[test]
 fn the_oldest_goes_first_across_shards() {
     let budget = TailBudget::new(3000);
