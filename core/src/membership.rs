@@ -49,6 +49,8 @@ pub struct Member {
     pub zone: Zone,
     /// Its share of the shards: points on the ring, `1..=WEIGHT_MAX`.
     pub weight: u32,
+    /// It is being drained: it holds what it holds, and nothing new is placed on it.
+    pub draining: bool,
 }
 
 /// A set of live nodes that cannot be a membership.
@@ -232,6 +234,7 @@ mod tests {
             address: format!("127.0.0.1:{}", 7400 + node),
             zone: Zone::from("a"),
             weight: 100,
+            draining: false,
         }
     }
 

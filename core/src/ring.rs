@@ -31,10 +31,10 @@ pub struct Ring {
 impl Ring {
     /// Computes the candidates of all `shard_count` shards, the first `copies` of each spread over the zones.
     pub fn new(membership: &Membership, shard_count: u16, copies: usize) -> Self {
-        let members = membership.members();
+        let members = placeable(membership);
         let zones = members.iter().map(|member| (member.node, member.zone.clone())).collect();
-        let orders = ring_orders(members, shard_count);
-        let firsts = bounded_firsts(members, &orders);
+        let orders = ring_orders(&members, shard_count);
+        let firsts = bounded_firsts(&members, &orders);
         let mut ring = Self { version: membership.version(), zones, orders, candidates: Vec::new() };
         ring.candidates = (0..shard_count)
             .map(|shard| match firsts[usize::from(shard)] {
@@ -86,6 +86,13 @@ impl Ring {
         spread.extend(rest);
         spread
     }
+}
+
+/// The nodes on which shards may be placed: those that are not drained, or all if all are.
+fn placeable(membership: &Membership) -> Vec<Member> {
+    let staying = membership.members().iter().filter(|member| !member.draining);
+    let staying: Vec<_> = staying.cloned().collect();
+    if staying.is_empty() { membership.members().to_vec() } else { staying }
 }
 
 /// Per shard all nodes in the order of their points behind the shard's own point.
@@ -201,6 +208,7 @@ mod tests {
             address: String::new(),
             zone: Zone::from(zone),
             weight,
+            draining: false,
         }
     }
 
@@ -219,6 +227,18 @@ mod tests {
 
     fn load(ring: &Ring, node: u64) -> usize {
         firsts(ring).iter().filter(|first| first.0 == node).count()
+    }
+
+    #[test]
+    fn a_drained_node_is_no_candidate_unless_all_are() {
+        let drained = |nodes: &[u64]| {
+            let members = (1..=3).map(|node| Member { draining: nodes.contains(&node), ..member(node, "a", 100) });
+            Ring::new(&Membership::new(1, members.collect()).expect("three nodes"), 8, 3)
+        };
+        for shard in (0..8).map(ShardId) {
+            assert!(!drained(&[2]).candidates(shard).contains(&NodeId(2)));
+            assert_eq!(drained(&[1, 2, 3]).candidates(shard), drained(&[]).candidates(shard));
+        }
     }
 
     #[test]

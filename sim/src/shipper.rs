@@ -57,6 +57,8 @@ pub struct Shipper {
     heard: Instant,
     moved: Instant,
     correlation: u64,
+    /// Was told where a partition continues, not how far it is stored: to be asked.
+    unsure: bool,
     /// Sees the source late.
     lagging: bool,
     /// Its process is stopped until then.
@@ -75,6 +77,7 @@ impl Shipper {
             heard: Instant::default(),
             moved: Instant::default(),
             correlation: 0,
+            unsure: false,
             lagging,
             asleep_until: Instant::default(),
             stream,
@@ -84,9 +87,14 @@ impl Shipper {
     /// A new connection: asks where the partitions stand.
     pub fn connect(&mut self, now: Instant, session: SessionId, sources: &[Partition]) -> ShipperSays {
         self.session = Some(session);
+        (self.heard, self.moved) = (now, now);
+        self.ask(sources)
+    }
+
+    fn ask(&mut self, sources: &[Partition]) -> ShipperSays {
         self.correlation += 1;
         self.asked = Some(self.correlation);
-        (self.heard, self.moved) = (now, now);
+        self.unsure = false;
         let partitions = sources.iter().filter(|source| !source.deleted).map(|source| source.key).collect();
         let request = PositionsRequest { shard: ShardId(0), partitions };
         ShipperSays::Positions { correlation: self.correlation, request }
@@ -102,6 +110,9 @@ impl Shipper {
             return None;
         }
         if now.since(self.moved) > SILENCE {
+            if self.unsure {
+                return Some(self.ask(sources));
+            }
             self.rewind(now);
         }
         for (cursor, source) in self.cursors.iter_mut().zip(sources) {
@@ -206,6 +217,7 @@ impl Shipper {
                 ShipProblem::Expected(offset) => {
                     self.cursors[index].next = *offset;
                     self.cursors[index].ring_next = *offset;
+                    self.unsure = true;
                 }
                 ShipProblem::Diverged { ring, .. } if sources[index].identity(ring.offset) != Some(*ring) => {
                     self.cursors[index].diverged = true;

@@ -116,7 +116,7 @@ fn bad_values_name_key_source_and_allowed_form() {
         (&["flush.interval=700ms", "flush.interval_idle=600ms"], &["flush.interval_idle", "outside 700ms to 800ms"]),
         (&["journal.size=lots"], &["`journal.size`", "a size such as \"64 MiB\""]),
         (&["journal.size=63 MiB"], &["`journal.size`", "63.0 MiB is outside 64.0 MiB"]),
-        (&["timing.owner_timeout=450ms"], &["`timing.owner_timeout`", "3 times `timing.heartbeat` (150ms)"]),
+        (&["timing.owner_timeout=300ms"], &["`timing.owner_timeout`", "3 times `timing.heartbeat` (100ms)"]),
         (&["cluster.copies=2", "cluster.min_copies=3"], &["`cluster.min_copies`", "3 is outside 1 to 2"]),
         (&["cluster.shard_count=70000"], &["`cluster.shard_count`", "70000"]),
         (&["cluster.durability=maybe"], &["`cluster.durability`", "`journal` or `memory`"]),

@@ -82,6 +82,7 @@ pub struct Gossip {
     address: SocketAddr,
     owned: watch::Sender<BTreeMap<ShardId, Ownership>>,
     view: watch::Receiver<GossipView>,
+    draining: watch::Sender<bool>,
     stopping: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -103,17 +104,19 @@ impl Gossip {
 
         let (owned, owned_changes) = watch::channel(BTreeMap::new());
         let (view_changes, view) = watch::channel(GossipView::alone(settings.member.clone(), settings.http.clone()));
+        let (draining, drain) = watch::channel(false);
         let (stopping, stop) = watch::channel(false);
         let speaker = Speaker {
             handle,
             announced: BTreeMap::new(),
             owned: owned_changes,
+            drain,
             view: view_changes,
             shard_count: settings.shard_count,
             farewell: settings.interval * FAREWELL_ROUNDS,
         };
         let task = tokio::spawn(speaker.run(stop));
-        Ok(Self { address: advertised, owned, view, stopping, task })
+        Ok(Self { address: advertised, owned, view, draining, stopping, task })
     }
 
     /// Where others reach this node's gossip: a seed for them.
@@ -131,6 +134,11 @@ impl Gossip {
     /// Says that this node no longer owns a shard.
     pub fn clear_ownership(&self, shard: ShardId) {
         self.owned.send_if_modified(|owned| owned.remove(&shard).is_some());
+    }
+
+    /// Says that nothing new is to be placed on this node.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
     }
 
     /// What this node sees, itself included, from the first moment on. The channel closes when gossip has ended.
@@ -193,6 +201,7 @@ struct Speaker {
     handle: ChitchatHandle,
     announced: BTreeMap<ShardId, Ownership>,
     owned: watch::Receiver<BTreeMap<ShardId, Ownership>>,
+    drain: watch::Receiver<bool>,
     view: watch::Sender<GossipView>,
     shard_count: u16,
     farewell: Duration,
@@ -212,6 +221,7 @@ impl Speaker {
                     return;
                 }
                 Ok(()) = self.owned.changed() => self.announce().await,
+                Ok(()) = self.drain.changed() => self.say(news::DRAINING).await,
                 Ok(()) = live.changed() => self.publish(&live.borrow_and_update()),
             }
         }
@@ -245,9 +255,13 @@ impl Speaker {
         self.announced = owned;
     }
 
-    async fn leave(self) {
+    async fn say(&self, key: &str) {
         let chitchat = self.handle.chitchat();
-        chitchat.lock().await.self_node_state().set(news::LEFT, "1");
+        chitchat.lock().await.self_node_state().set(key, "1");
+    }
+
+    async fn leave(self) {
+        self.say(news::LEFT).await;
         tokio::time::sleep(self.farewell).await;
         if let Err(error) = self.handle.shutdown().await {
             tracing::warn!(%error, "gossip did not end cleanly");

@@ -16,6 +16,8 @@ const QUIC: &str = "q";
 const HTTP: &str = "h";
 const ZONE: &str = "z";
 const WEIGHT: &str = "w";
+/// Set by a node that hands over what it owns: nothing new is placed on it.
+pub(super) const DRAINING: &str = "drain";
 /// Set by a node that is stopping.
 pub(super) const LEFT: &str = "left";
 /// Followed by a shard: `epoch:stored`, from the node that owns it.
@@ -144,6 +146,7 @@ fn member(node: NodeId, keys: &NodeState) -> Option<Member> {
         address: text(keys, QUIC)?,
         zone: Zone(text(keys, ZONE)?),
         weight: (1..=WEIGHT_MAX).contains(&weight).then_some(weight)?,
+        draining: keys.get(DRAINING).is_some(),
     })
 }
 
@@ -183,12 +186,19 @@ mod tests {
             address: "127.0.0.1:7400".to_owned(),
             zone: Zone::from("a"),
             weight: 100,
+            draining: false,
         }
     }
 
     fn live(nodes: &[(&str, u64, NodeState)]) -> BTreeMap<ChitchatId, NodeState> {
         let id = |node: &str, generation| ChitchatId::new(node, generation, ([127, 0, 0, 1], 1).into());
         nodes.iter().map(|(node, generation, keys)| (id(node, *generation), keys.clone())).collect()
+    }
+
+    #[test]
+    fn a_node_that_drains_stays_and_says_so() {
+        let seen = view(&live(&[("1", 5, keys(&[(DRAINING, "1")]))]), 8);
+        assert_eq!(seen.members, [Member { draining: true, ..member_of(1) }]);
     }
 
     #[test]

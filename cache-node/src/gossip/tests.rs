@@ -24,6 +24,7 @@ fn settings(node: u64, cluster: u128, seeds: &[SocketAddr]) -> GossipSettings {
             address: format!("127.0.0.1:{node}"),
             zone: Zone::from("a"),
             weight: 100,
+            draining: false,
         },
         http: format!("127.0.0.1:{}", 100 + node),
     }

@@ -156,6 +156,7 @@ impl Node {
 
     /// Asks every shard to stop, and waits until none is owned.
     async fn hand_over(&self) {
+        self.gossip.drain();
         for inbox in &self.shards {
             if inbox.send(ShardInput::Machine(Input::Stop)).await.is_err() {
                 return;

@@ -58,6 +58,9 @@ const OBJECT_BYTES_IDLE: u64 = 64 << 10;
 /// Objects grow up to this size under load: at the default interval a shard takes 160 MB/s before it needs more PUTs.
 const OBJECT_BYTES_LOADED_MAX: u64 = 64 << 20;
 
+/// A take-over is a dozen requests to a bucket that may be slow: it gets this long, however quick its owner was missed.
+const OPEN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
+
 /// Bytes of one shard in flying uploads past which no further one starts: two objects of the largest size.
 const UPLOADS_BYTES_MAX: u64 = 128 << 20;
 
@@ -395,6 +398,7 @@ async fn start_gossip(settings: &Settings, foundation: &Foundation, quic: Socket
         address: settings.listen.advertised(quic),
         zone: Zone(settings.node.zone.clone()),
         weight: settings.node.weight,
+        draining: false,
     };
     let gossip = GossipSettings {
         listen: settings.listen.gossip,
@@ -456,7 +460,7 @@ fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) ->
             owner_timeout: timing.owner_timeout,
             claim_stagger: timing.owner_timeout / 4,
             round: timing.heartbeat * 2,
-            open_timeout: timing.owner_timeout * 10,
+            open_timeout: (timing.owner_timeout * 10).max(OPEN_TIMEOUT_MIN),
             backoff_min: timing.heartbeat,
             backoff_max: timing.owner_timeout * 4,
             flush_interval: settings.flush.interval,

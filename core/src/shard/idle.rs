@@ -150,7 +150,7 @@ fn rank(ground: &Ground) -> Option<u32> {
 /// A node that is no copy of a living owner cannot hear it and so cannot miss it.
 fn is_out_of_earshot(ground: &Ground, claim: &Claim) -> bool {
     let copy = claim.copyset.names(ground.config.journal);
-    let owner_lives = claim.node != ground.config.node && ground.placement.candidates.contains(&claim.node);
+    let owner_lives = claim.node != ground.config.node && ground.placement.journal_of(claim.node).is_some();
     let copies_live = claim
         .copyset
         .copies

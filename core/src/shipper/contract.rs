@@ -68,7 +68,7 @@ impl Default for ShipperConfig {
             // About 100 bytes an answer: 200 KiB frames.
             positions_max: 2048,
             poll_interval: Duration::from_millis(500),
-            progress_timeout: Duration::from_secs(3),
+            progress_timeout: Duration::from_secs(1),
             answer_timeout: Duration::from_secs(2),
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_secs(2),

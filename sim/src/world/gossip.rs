@@ -46,10 +46,13 @@ impl World {
     /// The placement in which these nodes are the live ones.
     pub(super) fn placement_of(&self, members: &[usize]) -> Placement {
         let count = self.nodes.len();
+        let all_drain = members.iter().all(|node| self.nodes[*node].stopping);
+        let drained = |node: usize| self.nodes[node].stopping && !all_drain;
         let ranked = (0..count).map(|rank| (self.plan.rotation + rank) % count);
         Placement {
             members: members.iter().map(|node| (node_id(*node), self.nodes[*node].journal.id)).collect(),
-            candidates: ranked.filter(|node| members.contains(node)).map(node_id).collect(),
+            // A node that stops in good order says so: nothing new is placed on it.
+            candidates: ranked.filter(|node| members.contains(node) && !drained(*node)).map(node_id).collect(),
         }
     }
 
