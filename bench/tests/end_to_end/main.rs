@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_source;
 mod diverged;
 mod full_journal;
+mod moves;
 mod outage;
 mod puts;
 mod ring;

@@ -1,10 +1,16 @@
 //! The fuzz targets' decoders on seeded damage to valid bytes: a short run of every target with every test run.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use crate::decoders::{self, DECODERS};
 use crate::samples::{self, Draw};
 use bytes::Bytes;
 use kennel_protocol::frame::FrameKind;
 use kennel_protocol::object::encode_log_object;
+
+/// Valid samples that the seeds of a decoder begin with.
+const SEED_SAMPLES: usize = 12;
 
 /// Rounds per decoder: together about a second.
 const ROUNDS: u64 = 4_000;
@@ -88,5 +94,32 @@ fn decoders_accept_what_is_valid() {
         let draw = &mut Draw::new(7);
         let accepted = (0..50).filter(|_| decode(&valid(name, draw))).count();
         assert_eq!(accepted, 50, "{name}: the smoke test would test nothing but refusals");
+    }
+}
+
+/// The inputs that a fuzzer has found worth keeping for a decoder.
+fn seeds(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name)
+}
+
+/// With `KENNEL_BLESS` set, gives every decoder its valid samples first: a fuzzer starts from them.
+#[test]
+fn what_fuzzing_found_is_replayed() {
+    for (name, decode) in DECODERS {
+        let folder = seeds(name);
+        if std::env::var_os("KENNEL_BLESS").is_some() {
+            fs::create_dir_all(&folder).expect("the repository is writable");
+            let draw = &mut Draw::new(11);
+            for number in 0..SEED_SAMPLES {
+                fs::write(folder.join(format!("valid-{number:02}")), valid(name, draw)).expect("a writable folder");
+            }
+        }
+        let inputs = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut accepted = 0;
+        for input in inputs {
+            let input = fs::read(input.expect("a readable folder").path()).expect("a readable file");
+            accepted += usize::from(decode(&input));
+        }
+        assert!(accepted >= SEED_SAMPLES / 2, "{name}: seeds without valid inputs find nothing");
     }
 }

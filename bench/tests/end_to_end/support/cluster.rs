@@ -89,12 +89,17 @@ impl Cluster {
 
     /// Starts every node that does not run, all at once, as after a power cut of a whole rack.
     pub(crate) async fn start_all(&mut self) {
-        let stopped: Vec<_> = (0..self.places.len()).filter(|&at| self.places[at].running.is_none()).collect();
-        for &at in &stopped {
+        let stopped = (0..self.places.len()).filter(|&at| self.places[at].running.is_none()).collect();
+        self.start_these(stopped).await;
+    }
+
+    /// Starts the nodes at these places, all at once.
+    pub(crate) async fn start_these(&mut self, places: Vec<usize>) {
+        for &at in &places {
             self.places[at].gossip = free_address();
         }
         let mut starting = tokio::task::JoinSet::new();
-        for at in stopped {
+        for at in places {
             let assignments = self.assignments_of(at);
             starting.spawn(async move { (at, TestNode::start(settings(&assignments)).await) });
         }
@@ -143,6 +148,11 @@ impl Cluster {
             crashes.spawn(node.crash());
         }
         crashes.join_all().await;
+    }
+
+    /// Stops a node in good order.
+    pub(crate) async fn stop(&mut self, at: usize) {
+        self.places[at].running.take().expect("it runs").stop().await;
     }
 
     /// Stops all in order, one after the other.
