@@ -67,7 +67,7 @@ async fn a_node_that_joins_gets_its_shards_while_the_others_serve() {
     let mut cluster = Cluster::prepare(4, TestBucket::directory(), &["cluster.shard_count=8"]);
     cluster.start_these(vec![0, 1, 2]).await;
     cluster.whole().await;
-    let (first, second) = (Source::generated(16, 2 << 20, 31), Source::generated(32, 10 << 20, 32));
+    let (first, second) = (Source::generated(16, 2 << 20, 31), Source::generated(32, 10 << 20, 32).of_other_streams());
     cluster.shipper().ship(first.path(), Until::Committed).await;
     let readers = Readers::start(cluster.client_of(0).await, keys(&first));
 
@@ -96,7 +96,7 @@ async fn a_node_that_joins_gets_its_shards_while_the_others_serve() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_hands_over_in_the_middle_of_an_import() {
     let mut cluster = Cluster::start(3, TestBucket::directory(), &[]).await;
-    let (first, second) = (Source::generated(12, 1 << 20, 33), Source::generated(60, 12 << 20, 34));
+    let (first, second) = (Source::generated(12, 1 << 20, 33), Source::generated(60, 12 << 20, 34).of_other_streams());
     cluster.shipper().ship(first.path(), Until::Committed).await;
     let busiest = cluster.busiest().await;
     let readers = Readers::start(cluster.client_of((busiest + 1) % 3).await, keys(&first));

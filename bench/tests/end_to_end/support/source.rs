@@ -1,5 +1,6 @@
 //! Iggy data directories: the one that a real server left, and generated ones of any size.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use kennel_bench::generate::{GenerateSettings, generate};
@@ -45,6 +46,18 @@ impl Source {
         };
         let generated = generate(&settings, &|_| {}).expect("a data directory");
         Self { directory, messages: generated.messages, bytes: generated.bytes }
+    }
+
+    /// The same under other streams, so that one ring can hold both.
+    pub(crate) fn of_other_streams(self) -> Self {
+        let streams = self.path().join("streams");
+        let found: Vec<_> =
+            fs::read_dir(&streams).expect("streams").map(|entry| entry.expect("a stream").path()).collect();
+        for stream in found {
+            let number: u32 = stream.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a number");
+            fs::rename(&stream, streams.join((number + 100).to_string())).expect("a writable folder");
+        }
+        self
     }
 
     pub(crate) fn path(&self) -> &Path {
