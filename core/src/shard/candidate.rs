@@ -35,6 +35,8 @@ pub(crate) struct Candidate {
     round: u64,
     log_start: LogPosition,
     deadline: Instant,
+    /// When who has not answered is asked again: a question can be lost.
+    ask_at: Instant,
     /// Set if this node owns the newest epoch and wants another copy set (PROTOCOL R6).
     renews: bool,
 }
@@ -55,7 +57,8 @@ impl Candidate {
         let deadline = ground.now + ground.config.timing.open_timeout;
         let nobody = Copyset::majority(Vec::new());
         let phase = Phase::Asking { open: None, wanted: nobody, answers: BTreeMap::new() };
-        let mut candidate = Self { phase, failures, round: 0, log_start: LogPosition::START, deadline, renews };
+        let ask_at = deadline;
+        let mut candidate = Self { phase, failures, round: 0, log_start: LogPosition::START, deadline, ask_at, renews };
         if renews {
             // R6: the owner's own epoch is the newest open one; while it read, its followers would miss it.
             let own = ground.newest.clone();
@@ -158,8 +161,9 @@ impl Candidate {
         self.weigh(ground, effects)
     }
 
-    fn send_asks(&self, ground: &Ground, effects: &mut Effects) {
-        let Phase::Asking { open, wanted, .. } = &self.phase else { return };
+    fn send_asks(&mut self, ground: &Ground, effects: &mut Effects) {
+        let Phase::Asking { open, wanted, answers } = &self.phase else { return };
+        self.ask_at = ground.now + ground.config.timing.round;
         let ask = Ask { stamp: ground.stamp(ground.newest_epoch().next()), round: self.round };
         let past = open.iter().flat_map(|claim| claim.copyset.copies.iter());
         let mut nodes: Vec<NodeId> = past
@@ -168,7 +172,7 @@ impl Candidate {
             .collect();
         nodes.sort_unstable();
         nodes.dedup();
-        for node in nodes.into_iter().filter(|node| *node != ground.config.node) {
+        for node in nodes.into_iter().filter(|node| *node != ground.config.node && !answers.contains_key(node)) {
             effects.send(node, ShardMessage::Ask(ask));
         }
     }
@@ -222,6 +226,9 @@ impl Candidate {
 
     pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Attempt {
         if ground.now < self.deadline {
+            if ground.now >= self.ask_at {
+                self.send_asks(ground, effects);
+            }
             return Attempt::Continues;
         }
         match self.phase {
@@ -231,6 +238,9 @@ impl Candidate {
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
-        self.deadline
+        match self.phase {
+            Phase::Asking { .. } => self.deadline.min(self.ask_at),
+            Phase::Finding(_) | Phase::Manifest(_) | Phase::Opened { .. } | Phase::Claim(_) => self.deadline,
+        }
     }
 }
