@@ -67,7 +67,7 @@ const UPLOADS_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of one shard that may wait for the bucket where the journal is in memory.
 const UNSTORED_MEMORY_BYTES_MAX: u64 = 256 << 20;
 
-/// Entries of one shard that may wait for the bucket: each keeps some 400 bytes in memory for its head.
+/// Entries of one shard that may wait for the bucket: each keeps an estimated 600 bytes in memory.
 const UNSTORED_ENTRIES_MAX: u64 = 2 << 20;
 
 /// Entries of one object. Its index stays far below the format's limit.
