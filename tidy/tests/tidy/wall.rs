@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use crate::repository::{code, none, root, rust};
 
 /// Package folders, and the folders of ours that each may depend on.
-const WALL: [(&str, &[&str]); 10] = [
+const WALL: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
     ("core", &["protocol"]),
     ("transport", &["protocol"]),
     ("sim", &["protocol", "core"]),
-    ("cache-node", &["protocol", "core", "transport"]),
+    ("gateway", &["protocol"]),
+    ("cache-node", &["protocol", "core", "transport", "gateway"]),
     ("wal-shipper", &["protocol", "core", "transport"]),
-    ("client", &["protocol", "core", "transport"]),
+    ("client", &["protocol", "core", "transport", "gateway"]),
     ("bench", &["protocol", "core", "transport", "cache-node", "wal-shipper", "client", "s3-server"]),
     ("s3-server", &[]),
     ("tidy", &[]),
