@@ -4,3 +4,5 @@
 //! passes to the Iggy server behind it. This crate knows Iggy's frames and a ring to read from. It knows no
 //! shard, no node and no bucket.
 
+pub mod poll;
+pub mod ring;

@@ -131,20 +131,26 @@ impl BatchBuilder {
 
 /// Writes length, count and checksum into the header of a batch whose frames are complete.
 pub(crate) fn stamp(bytes: &mut [u8], count: u32) {
-    let length = bytes.len() as u64;
-    put(bytes, batch_at::BATCH_LENGTH, &length.to_le_bytes());
-    put(bytes, batch_at::MESSAGE_COUNT, &count.to_le_bytes());
-    let mut hasher = batch_hasher(&bytes[..BATCH_HEADER_BYTES]);
-    let mut cursor = BATCH_HEADER_BYTES;
+    let (header, frames) = bytes.split_at_mut(BATCH_HEADER_BYTES);
+    stamp_header(header, frames, count);
+}
+
+/// As [`stamp`], for frames that lie elsewhere than their header.
+pub(crate) fn stamp_header(header: &mut [u8], frames: &[u8], count: u32) {
+    let length = (header.len() + frames.len()) as u64;
+    put(header, batch_at::BATCH_LENGTH, &length.to_le_bytes());
+    put(header, batch_at::MESSAGE_COUNT, &count.to_le_bytes());
+    let mut hasher = batch_hasher(header);
+    let mut cursor = 0;
     for _ in 0..count {
-        let frame = &bytes[cursor..];
+        let frame = &frames[cursor..];
         hasher.update(&frame[..8]);
         let payload = u32_at(frame, frame_at::PAYLOAD_LENGTH) as usize;
         let user_headers = u32_at(frame, frame_at::USER_HEADERS_LENGTH) as usize;
         cursor += MESSAGE_HEADER_BYTES + payload + user_headers;
     }
-    assert_eq!(cursor, bytes.len(), "the frames fill the batch");
-    put(bytes, batch_at::BATCH_CHECKSUM, &hasher.digest().to_le_bytes());
+    assert_eq!(cursor, frames.len(), "the frames fill the batch");
+    put(header, batch_at::BATCH_CHECKSUM, &hasher.digest().to_le_bytes());
 }
 
 fn put(bytes: &mut [u8], at: usize, field: &[u8]) {

@@ -41,5 +41,5 @@ pub use builder::{BatchBuilder, MessageParts, Producer};
 pub use error::{BatchError, BatchFault};
 pub use header::{BATCH_HEADER_BYTES, BatchHeader, MESSAGE_HEADER_BYTES};
 pub use inspect::{BatchSummary, ChunkPeek, inspect_chunk, peek};
-pub use slice::slice;
+pub use slice::{SlicedBatch, slice, slice_in_place};
 pub use view::{Batch, BatchView, Batches, MessageView, Messages, batches, split};

@@ -1,9 +1,12 @@
 //! Cuts a batch down to the messages that a poll asked for, exactly as Iggy does.
 
+use core::ops::Range;
+
 use bytes::Bytes;
 
-use crate::batch::builder::stamp;
+use crate::batch::builder::stamp_header;
 use crate::batch::{BATCH_HEADER_BYTES, BatchError, BatchView};
+use crate::entry::MessageIdentity;
 use crate::ids::Offset;
 
 /// The part of a batch from offset `from` on, at most `count` messages of it; `None` if nothing is left.
@@ -11,25 +14,53 @@ use crate::ids::Offset;
 /// The header keeps its base and times; length, count and checksum are written anew. This is for replies to Iggy's
 /// own polls, which count messages: everywhere else batches stay whole.
 pub fn slice(view: &BatchView<'_>, from: Offset, count: u32) -> Result<Option<Bytes>, BatchError> {
-    let mut kept: Option<(usize, usize, u32)> = None;
+    let Some(sliced) = slice_in_place(view, from, count)? else { return Ok(None) };
+    Ok(Some(Bytes::from([&sliced.header[..], &view.bytes()[sliced.frames]].concat())))
+}
+
+/// A slice whose messages stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlicedBatch {
+    /// Its header.
+    pub header: Bytes,
+    /// Where its frames lie, in bytes from the start of the batch that it was cut from.
+    pub frames: Range<usize>,
+    /// How many messages.
+    pub messages: u32,
+    /// Its first message.
+    pub first: MessageIdentity,
+    /// Its last message.
+    pub last: MessageIdentity,
+}
+
+/// As [`slice()`], without copying a message: a reply is sent in pieces.
+pub fn slice_in_place(view: &BatchView<'_>, from: Offset, count: u32) -> Result<Option<SlicedBatch>, BatchError> {
+    let mut kept: Option<SlicedBatch> = None;
     for message in view.messages() {
         let message = message?;
         if message.offset() < from {
             continue;
         }
-        let start = message.position() - view.position();
-        let (first, _, messages) = kept.unwrap_or((start, start, 0));
-        if messages == count {
+        if kept.as_ref().map_or(0, |kept| kept.messages) == count {
             break;
         }
-        kept = Some((first, start + message.frame().len(), messages + 1));
+        let (start, identity) = (message.position() - view.position(), message.identity());
+        let kept = kept.get_or_insert_with(|| SlicedBatch {
+            header: Bytes::new(),
+            frames: start..start,
+            messages: 0,
+            first: identity,
+            last: identity,
+        });
+        kept.frames.end = start + message.frame().len();
+        kept.messages += 1;
+        kept.last = identity;
     }
-    let Some((first, end, messages)) = kept else { return Ok(None) };
-    let mut bytes = Vec::with_capacity(BATCH_HEADER_BYTES + end - first);
-    bytes.extend_from_slice(&view.bytes()[..BATCH_HEADER_BYTES]);
-    bytes.extend_from_slice(&view.bytes()[first..end]);
-    stamp(&mut bytes, messages);
-    Ok(Some(Bytes::from(bytes)))
+    Ok(kept.map(|kept| {
+        let mut header = view.bytes()[..BATCH_HEADER_BYTES].to_vec();
+        stamp_header(&mut header, &view.bytes()[kept.frames.clone()], kept.messages);
+        SlicedBatch { header: Bytes::from(header), ..kept }
+    }))
 }
 
 #[cfg(test)]
