@@ -12,6 +12,12 @@ use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, Effects, Note, Then};
 use crate::time::Instant;
 
+/// How many nodes of the ring are asked besides those that a claim is to name, once those were silent for a round.
+const SPARES_MAX: usize = 8;
+
+/// Who answered, and what.
+type Answers = BTreeMap<NodeId, AskAnswer>;
+
 #[derive(Debug)]
 enum Phase {
     /// Reads claims upward.
@@ -23,7 +29,7 @@ enum Phase {
     /// Reads the claim of the newest open epoch.
     Claim(BucketId),
     /// Asks the nodes.
-    Asking { open: Option<Claim>, wanted: Copyset, answers: BTreeMap<NodeId, AskAnswer> },
+    Asking { open: Option<Claim>, answers: Answers },
 }
 
 /// Where an attempt stands.
@@ -55,8 +61,7 @@ pub(crate) enum Attempt {
 impl Candidate {
     pub(crate) fn start(ground: &mut Ground, failures: u32, renews: bool, effects: &mut Effects) -> Self {
         let deadline = ground.now + ground.config.timing.open_timeout;
-        let nobody = Copyset::majority(Vec::new());
-        let phase = Phase::Asking { open: None, wanted: nobody, answers: BTreeMap::new() };
+        let phase = Phase::Asking { open: None, answers: Answers::new() };
         let ask_at = deadline;
         let mut candidate = Self { phase, failures, round: 0, log_start: LogPosition::START, deadline, ask_at, renews };
         if renews {
@@ -149,32 +154,48 @@ impl Candidate {
     }
 
     fn ask(&mut self, ground: &mut Ground, open: Option<Claim>, effects: &mut Effects) -> Attempt {
-        // A take-over keeps the copies that are warm; an owner that renews moves to where the ring wants them (R6).
-        let copies = match &ground.newest {
-            Some(claim) if !self.renews => ground.copies_wanted(&claim.copyset.copies),
-            _ => ground.copies_ideal(),
-        };
-        let wanted = Copyset::majority(copies);
-        self.phase = Phase::Asking { open, wanted, answers: BTreeMap::new() };
+        self.phase = Phase::Asking { open, answers: Answers::new() };
         self.round += 1;
-        self.send_asks(ground, effects);
+        self.send_asks(ground, 0, effects);
         self.weigh(ground, effects)
     }
 
-    fn send_asks(&mut self, ground: &Ground, effects: &mut Effects) {
-        let Phase::Asking { open, wanted, answers } = &self.phase else { return };
+    /// Asks the copies of the past and of the future that did not answer yet, and so many others of the ring.
+    fn send_asks(&mut self, ground: &Ground, spares: usize, effects: &mut Effects) {
+        let Phase::Asking { open, answers } = &self.phase else { return };
         self.ask_at = ground.now + ground.config.timing.round;
         let ask = Ask { stamp: ground.stamp(ground.newest_epoch().next()), round: self.round };
+        let wanted = self.wanted(ground);
         let past = open.iter().flat_map(|claim| claim.copyset.copies.iter());
-        let mut nodes: Vec<NodeId> = past
-            .chain(&wanted.copies)
-            .map(|(journal, node)| ground.placement.holder(*journal).unwrap_or(*node))
-            .collect();
+        let copies = past.chain(&wanted.copies);
+        let holders = copies.map(|(journal, node)| ground.placement.holder(*journal).unwrap_or(*node));
+        let mut nodes: Vec<NodeId> = holders.chain(ground.placement.candidates.iter().copied().take(spares)).collect();
         nodes.sort_unstable();
         nodes.dedup();
         for node in nodes.into_iter().filter(|node| *node != ground.config.node && !answers.contains_key(node)) {
             effects.send(node, ShardMessage::Ask(ask));
         }
+    }
+
+    /// The copy set that gossip and ring suggest for a claim.
+    fn wanted(&self, ground: &Ground) -> Copyset {
+        // A take-over keeps the copies that are warm; an owner that renews moves to where the ring wants them (R6).
+        let copies = match &ground.newest {
+            Some(claim) if !self.renews => ground.copies_wanted(&claim.copyset.copies),
+            _ => ground.copies_ideal(),
+        };
+        Copyset::majority(copies)
+    }
+
+    /// The copy set of those who answer, warm ones first: gossip shows a silent node for long, and hides one that has
+    /// only just come back.
+    fn answering(&self, ground: &Ground, answers: &Answers) -> Copyset {
+        let spoke = |node: &NodeId| answers.get(node).map(|answer| (answer.journal, *node));
+        let was_copy = |journal: &JournalId| ground.newest.as_ref().is_some_and(|claim| claim.copyset.names(*journal));
+        let warm = answers.keys().filter_map(spoke).filter(|(journal, _)| was_copy(journal));
+        let ringed = ground.placement.candidates.iter().filter_map(spoke);
+        let suggested = self.wanted(ground).copies;
+        Copyset::majority(ground.copies_of(warm.chain(ringed).chain(suggested)))
     }
 
     pub(crate) fn on_answer(
@@ -194,7 +215,7 @@ impl Candidate {
 
     /// Whether the answers allow a claim (PROTOCOL R1).
     fn weigh(&self, ground: &Ground, effects: &mut Effects) -> Attempt {
-        let Phase::Asking { open, wanted, answers } = &self.phase else { return Attempt::Continues };
+        let Phase::Asking { open, answers } = &self.phase else { return Attempt::Continues };
         let known = ground.newest.as_ref().map_or(Epoch(0), |claim| claim.epoch);
         let heard_by_me = !self.renews && ground.hears_owner(ground.config.node);
         let newer = answers.values().any(|answer| answer.newest > known.max(ground.fence()));
@@ -218,22 +239,26 @@ impl Candidate {
                 return Attempt::Continues;
             }
         }
-        if answered(wanted) >= usize::from(wanted.quorum) {
-            return Attempt::Claims(wanted.clone());
+        let speaks = |copyset: &Copyset| answered(copyset) >= usize::from(copyset.quorum);
+        let others = (!self.renews).then(|| self.answering(ground, answers));
+        if let Some(copyset) = core::iter::once(self.wanted(ground)).chain(others).find(speaks) {
+            return Attempt::Claims(copyset);
         }
         if ground.now >= self.deadline { Attempt::Fails } else { Attempt::Continues }
     }
 
     pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Attempt {
-        if ground.now < self.deadline {
-            if ground.now >= self.ask_at {
-                self.send_asks(ground, effects);
-            }
-            return Attempt::Continues;
-        }
         match self.phase {
-            Phase::Asking { .. } => self.weigh(ground, effects),
-            Phase::Finding(_) | Phase::Manifest(_) | Phase::Opened { .. } | Phase::Claim(_) => Attempt::Fails,
+            Phase::Asking { .. } => {
+                if ground.now < self.deadline && ground.now >= self.ask_at {
+                    self.send_asks(ground, SPARES_MAX, effects);
+                }
+                // The placement may have changed, and with it the copy set that a claim would name.
+                self.weigh(ground, effects)
+            }
+            Phase::Finding(_) | Phase::Manifest(_) | Phase::Opened { .. } | Phase::Claim(_) => {
+                if ground.now < self.deadline { Attempt::Continues } else { Attempt::Fails }
+            }
         }
     }
 

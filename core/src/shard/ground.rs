@@ -150,11 +150,16 @@ impl Ground {
 
     /// The journals that a claim made now would name: the own one, those to keep that are alive, then the ring's order.
     pub(crate) fn copies_wanted(&self, keep: &[(JournalId, NodeId)]) -> Vec<(JournalId, NodeId)> {
-        let mut copies = vec![(self.config.journal, self.config.node)];
         let kept = keep.iter().filter_map(|(journal, _)| Some((*journal, self.placement.holder(*journal)?)));
         let ringed =
             self.placement.candidates.iter().filter_map(|node| Some((self.placement.journal_of(*node)?, *node)));
-        for (journal, node) in kept.chain(ringed) {
+        self.copies_of(kept.chain(ringed))
+    }
+
+    /// The own journal and the first of these, one of each node, as many as a claim names.
+    pub(crate) fn copies_of(&self, others: impl Iterator<Item = (JournalId, NodeId)>) -> Vec<(JournalId, NodeId)> {
+        let mut copies = vec![(self.config.journal, self.config.node)];
+        for (journal, node) in others {
             if copies.len() >= usize::from(self.config.copies) {
                 break;
             }

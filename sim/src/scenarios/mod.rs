@@ -6,6 +6,7 @@ mod collecting;
 mod failures;
 mod logging;
 mod shipping;
+mod silence;
 
 use core::time::Duration;
 

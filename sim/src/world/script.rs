@@ -81,6 +81,13 @@ impl World {
         self.pause(index, length);
     }
 
+    /// Lets a stopped process go on, as by SIGCONT.
+    pub fn wake_node(&mut self, index: usize) {
+        if let Some(pause) = self.nodes[index].paused {
+            self.resume(index, pause);
+        }
+    }
+
     /// Kills a process and empties its disk.
     pub fn lose_disk(&mut self, index: usize) {
         self.crash(index);
@@ -113,6 +120,11 @@ impl World {
     pub fn mislead(&mut self, index: usize, members: &[usize]) {
         self.nodes[index].placement = self.placement_of(members).into();
         self.tell_placement(index);
+    }
+
+    /// Makes a node believe for a while that these are the live ones, whatever gossip could tell it.
+    pub fn believe(&mut self, index: usize, members: &[usize], length: Duration) {
+        self.nodes[index].deluded = Some((self.now + length, members.to_vec()));
     }
 
     /// Decides what becomes of bucket requests from now on; `None` leaves one to chance.

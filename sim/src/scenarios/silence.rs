@@ -1,0 +1,101 @@
+//! An owner that stops in the middle of a word, while its sessions stand and gossip still shows it: SIGSTOP. The others
+//! take over in the time of an owner's silence, not in that of an attempt that waits for it.
+
+use core::time::Duration;
+
+use super::{flows, millis, seconds};
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// How many worlds each test lives through.
+const SEEDS: u64 = 60;
+
+/// From the last word of an owner until another has opened: the bar of a fail-over, with the timing of real nodes.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(3);
+
+/// Until the shard has moved to where the ring wants it.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// How long an owner stays silent: longer than any attempt.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Three nodes with the timing of real ones, in a network that loses some messages, as links do that are made anew.
+fn world(seed: u64, copies: u8) -> World {
+    let mut plan = Plan::calm(3);
+    plan.copies = copies;
+    plan.rotation = usize::try_from(seed % 3).expect("small");
+    plan.timing.open_timeout = seconds(10);
+    plan.weather.loss = 50;
+    let mut world = flows(World::new(plan, seed, Trace::recording()));
+    world.pass(SETTLED);
+    world.wait_until("an owner", |world| world.owner().is_some());
+    world
+}
+
+/// Pauses the owner, and fails unless another one has opened in time.
+fn falls_silent(world: &mut World, seed: u64) -> usize {
+    let (owner, epoch) = (world.owner().expect("data flows"), world.epoch());
+    world.pause_node(owner, SILENCE);
+    let silent = world.now();
+    world.wait_until("a new owner", move |world| world.owner().is_some() && world.epoch() > epoch);
+    let took = world.now().since(silent);
+    assert!(took < TAKE_OVER_MAX, "seed {seed}: {took:?} without an owner");
+    owner
+}
+
+/// F3, F19: nobody's gossip has noticed anything.
+#[test]
+fn f3_a_silent_owner_that_gossip_still_shows_is_replaced_in_time() {
+    for seed in 0..SEEDS {
+        let mut world = world(seed, 3);
+        for node in 0..3 {
+            world.believe(node, &[0, 1, 2], SILENCE);
+        }
+        falls_silent(&mut world, seed);
+        world.end_well();
+    }
+}
+
+/// F3, F19: each of the others sees the silent owner and not yet the other one, which has only just come back.
+#[test]
+fn f3_a_copy_that_gossip_does_not_show_counts_once_it_answers() {
+    for seed in 0..SEEDS {
+        let mut world = world(seed, 3);
+        let owner = world.owner().expect("data flows");
+        for node in (0..3).filter(|node| *node != owner) {
+            world.believe(node, &[node, owner], SILENCE);
+            world.mislead(node, &[node, owner]);
+        }
+        falls_silent(&mut world, seed);
+        world.end_well();
+    }
+}
+
+/// F3, F19: of two copies one is silent, and only a node that was none can be the second.
+#[test]
+fn f3_where_a_copy_set_has_no_quorum_without_the_silent_owner_another_node_joins_it() {
+    for seed in 0..SEEDS {
+        let mut world = world(seed, 2);
+        for node in 0..3 {
+            world.believe(node, &[0, 1, 2], SILENCE);
+        }
+        falls_silent(&mut world, seed);
+        world.end_well();
+    }
+}
+
+/// F3, F19: the one who took over falls silent as well, when the first has only just woken up.
+#[test]
+fn f3_two_owners_that_fall_silent_one_after_the_other_are_both_replaced_in_time() {
+    for seed in 0..SEEDS {
+        let mut world = world(seed, 3);
+        let first = falls_silent(&mut world, seed);
+        world.pass(millis(3500));
+        world.wake_node(first);
+        world.pass(millis(500 + seed * 20));
+        world.wait_until("an owner", |world| world.owner().is_some());
+        falls_silent(&mut world, seed);
+        world.end_well();
+    }
+}
