@@ -61,6 +61,10 @@ const OBJECT_BYTES_LOADED_MAX: u64 = 64 << 20;
 /// A take-over is a dozen requests to a bucket that may be slow: it gets this long, however quick its owner was missed.
 const OPEN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 
+/// An upload that says nothing for so long is sent a second time. S3 answers in 0.25 s at p99, so that hardly any is; and
+/// eight uploads in flight last for 3.2 s at the default interval, so that one stuck for ever does not hold up the rest.
+const CREATE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Bytes of one shard in flying uploads past which no further one starts: two objects of the largest size.
 const UPLOADS_BYTES_MAX: u64 = 128 << 20;
 
@@ -461,6 +465,7 @@ fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) ->
             claim_stagger: timing.owner_timeout / 4,
             round: timing.heartbeat * 2,
             open_timeout: (timing.owner_timeout * 10).max(OPEN_TIMEOUT_MIN),
+            create_patience: CREATE_PATIENCE,
             backoff_min: timing.heartbeat,
             backoff_max: timing.owner_timeout * 4,
             flush_interval: settings.flush.interval,

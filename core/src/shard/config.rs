@@ -44,6 +44,9 @@ pub struct Timing {
     pub round: Duration,
     /// How long a claimant tries to open before it gives up.
     pub open_timeout: Duration,
+    /// How long a create of a slot may be silent, on top of the time for its bytes, before the same bytes are sent a
+    /// second time.
+    pub create_patience: Duration,
     /// First delay after a failed attempt; doubles, with jitter.
     pub backoff_min: Duration,
     /// Largest delay after failed attempts.

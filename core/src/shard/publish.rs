@@ -3,6 +3,7 @@
 //! A slot whose outcome is unknown is resolved by reading it back, never by assuming: my put id, it is mine; a seal,
 //! the epoch is over; nothing, the same bytes again. No other body ever goes into it.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,12 +17,23 @@ use super::holdings::Run;
 use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
 use crate::time::Instant;
 
+/// Bytes a second that a create gets beyond its patience: a fifth of what S3 takes over one connection, so that a large
+/// object on a slow link is not sent twice.
+const CREATE_BYTES_A_SECOND: u64 = 16 << 20;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Creating(BucketId),
+    Creating { first: BucketId, second: Second },
     Reading(BucketId),
     Waiting(Instant),
     Stored,
+}
+
+/// The second try of a create whose first may be stuck for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Second {
+    Due(Instant),
+    Flies(BucketId),
 }
 
 /// An object that could not be read for what it is so many times in a row is damaged, and not what came over the wire.
@@ -60,9 +72,21 @@ impl SlotCreate {
         body: Arc<SlotBody>,
         effects: &mut Effects,
     ) -> Self {
-        let request = BucketRequest::CreateSlot { epoch, slot, body: Arc::clone(&body) };
-        let state = State::Creating(ground.request(request, effects));
-        Self { epoch, slot, put, body, state, failures: 0, unreadable: 0 }
+        let state = State::Waiting(ground.now);
+        let mut create = Self { epoch, slot, put, body, state, failures: 0, unreadable: 0 };
+        create.state = create.creating(ground, effects);
+        create
+    }
+
+    fn creating(&self, ground: &mut Ground, effects: &mut Effects) -> State {
+        let first = self.send(ground, effects);
+        let transfer = Duration::from_micros(body_bytes(&self.body) * 1_000_000 / CREATE_BYTES_A_SECOND);
+        State::Creating { first, second: Second::Due(ground.now + ground.config.timing.create_patience + transfer) }
+    }
+
+    fn send(&self, ground: &mut Ground, effects: &mut Effects) -> BucketId {
+        let request = BucketRequest::CreateSlot { epoch: self.epoch, slot: self.slot, body: Arc::clone(&self.body) };
+        ground.request(request, effects)
     }
 
     pub(crate) fn slot(&self) -> Slot {
@@ -70,21 +94,25 @@ impl SlotCreate {
     }
 
     pub(crate) fn awaits(&self, id: BucketId) -> bool {
-        matches!(self.state, State::Creating(awaited) | State::Reading(awaited) if awaited == id)
+        match self.state {
+            State::Creating { first, second } => first == id || second == Second::Flies(id),
+            State::Reading(awaited) => awaited == id,
+            State::Waiting(_) | State::Stored => false,
+        }
     }
 
     /// Takes the result of the request it awaits.
     pub(crate) fn on_bucket(&mut self, ground: &mut Ground, result: BucketResult, effects: &mut Effects) -> Settled {
         match (self.state, result) {
-            (State::Creating(_), BucketResult::Created(CreateOutcome::Done)) => return self.settled(),
-            (State::Creating(_), BucketResult::Created(CreateOutcome::Unknown))
+            (State::Creating { .. }, BucketResult::Created(CreateOutcome::Done)) => return self.settled(),
+            (State::Creating { .. }, BucketResult::Created(CreateOutcome::Unknown))
                 if ground.breaks(Flaw::UnknownIsFailed) =>
             {
                 self.put = ground.put_id();
                 self.body = renamed(&self.body, self.put);
                 self.wait(ground);
             }
-            (State::Creating(_), BucketResult::Created(CreateOutcome::Exists | CreateOutcome::Unknown)) => {
+            (State::Creating { .. }, BucketResult::Created(CreateOutcome::Exists | CreateOutcome::Unknown)) => {
                 let request = BucketRequest::ReadSlot { epoch: self.epoch, slot: self.slot };
                 self.state = State::Reading(ground.request(request, effects));
             }
@@ -98,7 +126,7 @@ impl SlotCreate {
                 }
                 self.wait(ground);
             }
-            (State::Creating(_) | State::Reading(_), _) => self.wait(ground),
+            (State::Creating { .. } | State::Reading(_), _) => self.wait(ground),
             (State::Waiting(_) | State::Stored, _) => {}
         }
         Settled::Open
@@ -115,23 +143,35 @@ impl SlotCreate {
         self.state = State::Waiting(ground.now + delay);
     }
 
-    /// Tries again with the same bytes once the wait is over (PROTOCOL R20).
+    /// Tries again with the same bytes once the wait is over, and a second time beside a first that is silent for too
+    /// long (PROTOCOL R20).
     pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) {
-        if self.poll_timeout().is_some_and(|due| due <= ground.now) {
-            if ground.breaks(Flaw::RetryDiffers) {
-                self.body = shortened(&self.body);
-            }
-            let request =
-                BucketRequest::CreateSlot { epoch: self.epoch, slot: self.slot, body: Arc::clone(&self.body) };
-            self.state = State::Creating(ground.request(request, effects));
+        if self.poll_timeout().is_none_or(|due| due > ground.now) {
+            return;
         }
+        if ground.breaks(Flaw::RetryDiffers) {
+            self.body = shortened(&self.body);
+        }
+        self.state = match self.state {
+            State::Creating { first, .. } => {
+                State::Creating { first, second: Second::Flies(self.send(ground, effects)) }
+            }
+            State::Reading(_) | State::Waiting(_) | State::Stored => self.creating(ground, effects),
+        };
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting(due) => Some(due),
-            State::Creating(_) | State::Reading(_) | State::Stored => None,
+            State::Waiting(due) | State::Creating { second: Second::Due(due), .. } => Some(due),
+            State::Creating { second: Second::Flies(_), .. } | State::Reading(_) | State::Stored => None,
         }
+    }
+}
+
+fn body_bytes(body: &SlotBody) -> u64 {
+    match body {
+        SlotBody::Log { entries, .. } => entries.iter().map(|numbered| numbered.entry.body_len()).sum(),
+        SlotBody::Open(_) | SlotBody::Seal(_) => 0,
     }
 }
 

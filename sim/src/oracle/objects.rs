@@ -94,6 +94,11 @@ impl Objects {
         *stored = (*stored).max(end);
     }
 
+    /// The ends of all partitions together.
+    pub fn stored_messages(&self) -> u64 {
+        self.stored_ends.values().map(|end| end.0).sum()
+    }
+
     /// End of what is known to be in the bucket.
     pub fn stored_end_of(&self, partition: PartitionKey) -> Offset {
         self.stored_ends.get(&partition).copied().unwrap_or_default()

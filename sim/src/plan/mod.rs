@@ -328,6 +328,7 @@ fn timing(pace: u64) -> Timing {
         claim_stagger: millis(150),
         round: millis(200),
         open_timeout: millis(3000),
+        create_patience: millis(500),
         backoff_min: millis(100),
         backoff_max: millis(2000),
         flush_interval: millis(100),

@@ -172,6 +172,30 @@ fn f15_a_claim_whose_answer_is_lost_shuts_the_older_epoch_out_all_the_same() {
     world.end_well();
 }
 
+/// F17: one upload of twenty says nothing for a minute. What others wait for behind it is there all the same.
+#[test]
+fn f17_an_upload_that_is_stuck_for_ever_does_not_hold_up_the_log() {
+    let throughput = |sticks: bool| {
+        let mut world = flowing(3);
+        if sticks {
+            world.stick_uploads(20, seconds(60));
+        }
+        let (epoch, before) = (world.epoch(), world.stored());
+        let mut behind = 0;
+        for _ in 0..60 {
+            world.pass(millis(500));
+            behind = behind.max(world.acknowledged() - world.stored());
+        }
+        assert_eq!(world.epoch(), epoch, "nobody is replaced for it");
+        let stored = world.stored() - before;
+        world.end_well();
+        (stored, behind)
+    };
+    let ((calm, _), (sticky, behind)) = (throughput(false), throughput(true));
+    assert!(sticky * 10 >= calm * 9, "{sticky} messages stored, {calm} where nothing sticks");
+    assert!(behind * 20 < calm, "{behind} of {calm} messages waited at one time");
+}
+
 /// F18: claims are read before anything moves to another owner, not before anything is acknowledged.
 #[test]
 fn f18_shipping_goes_on_while_claims_can_not_be_read() {

@@ -61,6 +61,8 @@ pub enum PutFate {
     NothingExists,
     /// The caller gives up after a while; it lands after this time.
     Stuck(Duration),
+    /// Nothing happens, and for so long nobody says so.
+    Silent(Duration),
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
         let verdict = self.watch_request(process, &request);
         self.judge(verdict);
         let scripted = self.put_script.and_then(|script| script(node, &request));
+        let scripted = self.falls_silent(&request).or(scripted);
         let spell = scripted.is_none().then(|| self.under_a_spell(&request)).flatten();
         let fate = scripted.or(spell).unwrap_or_else(|| self.draw_fate(node, &request));
         let boot = self.nodes[node].boot;
@@ -78,9 +81,11 @@ impl World {
         let back = self.bucket_delay();
         let (lands, answers) = match fate {
             PutFate::Stuck(length) => (there + length, there + back * 3),
+            PutFate::Silent(length) => (there, there + length),
             _ => (there, there + back),
         };
-        flight.void = matches!(fate, PutFate::Failed | PutFate::NothingUnknown | PutFate::NothingExists);
+        let nothing = [PutFate::Failed, PutFate::NothingUnknown, PutFate::NothingExists];
+        flight.void = nothing.contains(&fate) || matches!(fate, PutFate::Silent(_));
         flight.told = told(&flight.request, fate);
         self.flights_made += 1;
         let number = self.flights_made;
@@ -257,7 +262,9 @@ fn told(request: &BucketRequest, fate: PutFate) -> Option<BucketResult> {
     let outcome = match fate {
         PutFate::Done => return None,
         PutFate::Failed => CreateOutcome::Failed,
-        PutFate::NothingUnknown | PutFate::DoneUnknown | PutFate::Stuck(_) => CreateOutcome::Unknown,
+        PutFate::NothingUnknown | PutFate::DoneUnknown | PutFate::Stuck(_) | PutFate::Silent(_) => {
+            CreateOutcome::Unknown
+        }
         PutFate::DoneExists | PutFate::NothingExists => CreateOutcome::Exists,
     };
     Some(BucketResult::Created(outcome))

@@ -3,9 +3,9 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use kennel_core::shard::{BucketRequest, BucketResult, Input};
+use kennel_core::shard::{BucketRequest, BucketResult, Input, SlotBody};
 use kennel_core::time::Instant;
-use kennel_protocol::ids::{Epoch, JournalId};
+use kennel_protocol::ids::{Epoch, JournalId, Slot};
 
 use super::bucket_io::is_create;
 use super::{PutFate, World};
@@ -25,6 +25,10 @@ pub(super) struct Spells {
     throttled: Instant,
     pub(super) sluggish: Instant,
     claims_away: Instant,
+    /// Uploads to slots of this remainder get no answer to their first try, for so long.
+    pub(super) silent: Option<(u64, u64, Duration)>,
+    /// Slots whose first try was met by that.
+    silenced: BTreeSet<(Epoch, Slot)>,
     /// What arrived damaged, and where.
     garbled: BTreeSet<(usize, String)>,
 }
@@ -63,6 +67,15 @@ impl World {
         let throttled = self.now < self.spells.throttled && self.draws.depths.chance(THROTTLED);
         let lost = claims_away && is_create(request) && self.draws.depths.chance(500);
         (claims_away || throttled).then_some(if lost { PutFate::NothingUnknown } else { PutFate::Failed })
+    }
+
+    /// The first upload to some slots is stuck; what is sent to them later is not.
+    pub(super) fn falls_silent(&mut self, request: &BucketRequest) -> Option<PutFate> {
+        let (every, remainder, length) = self.spells.silent?;
+        let BucketRequest::CreateSlot { epoch, slot, body } = request else { return None };
+        let is_log = matches!(body.as_ref(), SlotBody::Log { .. });
+        let hit = is_log && slot.0 % every == remainder && self.spells.silenced.insert((*epoch, *slot));
+        hit.then_some(PutFate::Silent(length))
     }
 
     /// A search for the newest claim may miss it. Reads by name are strong in every store that passes the probe (R30).

@@ -132,6 +132,16 @@ impl World {
         self.put_script = Some(script);
     }
 
+    /// From now on the first upload to one slot of so many is stuck for this long.
+    pub fn stick_uploads(&mut self, every: u64, length: Duration) {
+        self.spells.silent = Some((every, every / 2, length));
+    }
+
+    /// How many messages are known to be in the bucket.
+    pub fn stored(&self) -> u64 {
+        self.oracle.objects.stored_messages()
+    }
+
     /// The bucket answers nobody for a while.
     pub fn bucket_outage(&mut self, length: Duration) {
         self.bucket_down.fill(true);
