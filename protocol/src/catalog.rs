@@ -1,7 +1,10 @@
 //! The catalogue: which streams, topics and partitions exist, what people call them, and how long Iggy keeps them.
 //!
-//! One catalogue is a whole picture, ordered against others by its revision (PROTOCOL R29). It lists; it does not
-//! decide which of two pictures is right.
+//! One catalogue is a whole picture, ordered against others by its revision (PROTOCOL R29). Whoever sees something new
+//! merges it into the picture that stands (`merge`), and says which life of its ids a partition is in (`life`).
+
+mod life;
+mod merge;
 
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -10,13 +13,16 @@ use crate::ids::{Incarnation, PartitionId, PartitionKey, PutId, StreamId, TopicI
 use crate::limits::{CATALOG_PARTITIONS_MAX, NAME_BYTES_MAX, STREAMS_MAX, TOPICS_MAX};
 use crate::object::{ObjectError, ObjectKind, envelope};
 
+pub use life::{born, life_after_purge, life_of};
+pub use merge::{CatalogDiff, MergeError, Scope, diff, merge};
+
 const KIND: ObjectKind = ObjectKind::Catalog;
 
 /// Everything that Iggy knew by name at one revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 #[rkyv(derive(Debug))]
 pub struct Catalog {
-    /// Iggy's metadata revision or, where none is known, the source's own counter.
+    /// One more than that of the catalogue which this one followed. (Shippers of wire version 1 put the time here.)
     pub revision: u64,
     /// The streams, in id order.
     pub streams: Vec<StreamEntry>,
@@ -81,6 +87,25 @@ impl Catalog {
         self.streams.binary_search_by_key(&id, |stream| stream.id).ok().map(|index| &self.streams[index])
     }
 
+    /// The full key of a partition by its stream and topic, each by its name or, where nothing is called so, its id.
+    pub fn locate(&self, stream: &str, topic: &str, partition: PartitionId) -> Option<PartitionKey> {
+        let by_id = || self.stream_by_id(stream.parse().ok()?);
+        let stream = self.stream(stream).or_else(by_id)?;
+        let by_id = || stream.topic_by_id(topic.parse().ok()?);
+        let topic = stream.topic(topic).or_else(by_id)?;
+        Some(topic.partition(partition)?.key(stream.id, topic.id))
+    }
+
+    /// The incarnation of a partition by its ids.
+    pub fn incarnation(&self, stream: StreamId, topic: TopicId, partition: PartitionId) -> Option<Incarnation> {
+        Some(self.stream_by_id(stream)?.topic_by_id(topic)?.partition(partition)?.incarnation)
+    }
+
+    /// Whether both list the same, whatever their revisions.
+    pub fn lists_the_same(&self, other: &Self) -> bool {
+        self.streams == other.streams
+    }
+
     /// The full key of a partition by the names of its stream and topic.
     pub fn partition(&self, stream: &str, topic: &str, partition: PartitionId) -> Option<PartitionKey> {
         let stream = self.stream(stream)?;
@@ -94,6 +119,12 @@ impl Catalog {
         topics.flat_map(|(stream, topic)| topic.partitions.iter().map(move |entry| entry.key(stream, topic.id)))
     }
 
+    /// The revision of whatever follows this catalogue.
+    pub fn next_revision(&self) -> u64 {
+        self.revision.saturating_add(1)
+    }
+
+    /// Whether the limits are kept, ids rise and names are distinct.
     fn check(&self) -> Result<(), &'static str> {
         let topics: usize = self.streams.iter().map(|stream| stream.topics.len()).sum();
         if self.streams.len() > STREAMS_MAX || topics > TOPICS_MAX || self.partitions().count() > CATALOG_PARTITIONS_MAX
@@ -185,6 +216,11 @@ mod tests {
         assert_eq!(catalog.partition("telemetry", "orders", PartitionId(2)), None);
         assert_eq!(catalog.partition("telemetry", "nothing", PartitionId(0)), None);
         assert_eq!(catalog.partitions().count(), 8);
+        for (stream, topic) in [("telemetry", "orders"), ("3", "orders"), ("telemetry", "4"), ("3", "4")] {
+            assert_eq!(catalog.locate(stream, topic, PartitionId(1)), Some(key), "{stream}/{topic}");
+        }
+        assert_eq!(catalog.locate("3", "5", PartitionId(1)), None);
+        assert_eq!(catalog.incarnation(StreamId(3), TopicId(4), PartitionId(1)), Some(Incarnation(7)));
         let stream = catalog.stream_by_id(StreamId(3)).expect("a stream");
         assert_eq!(stream.topic_by_id(TopicId(4)).map(|topic| topic.name.as_str()), Some("orders"));
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  0 [u8;4]  magic "KNLF"
-//!  4 u16     version               wire version, 1
+//!  4 u16     version               the oldest wire version that knows the kind
 //!  6 u16     kind                  a FrameKind, never reused
 //!  8 u32     head_bytes            length of the rkyv head
 //! 12 u32     payload_bytes         length of the payload
@@ -44,7 +44,7 @@ const _: () = {
 /// The fixed part of a frame. A decoded one is verified and within the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The wire version of the sender's frame.
+    /// The oldest wire version that knows the kind, as [`FrameKind::since`] says it.
     pub version: u16,
     /// What the frame is.
     pub kind: FrameKind,
@@ -93,9 +93,10 @@ impl FrameHeader {
             return Err(FrameError::Version { found: version });
         }
         let number = u16_at(bytes, 6);
+        let kind = FrameKind::from_number(number).filter(|kind| kind.since() <= version);
         let header = Self {
             version,
-            kind: FrameKind::from_number(number).ok_or(FrameError::Kind { found: number })?,
+            kind: kind.ok_or(FrameError::Kind { found: number })?,
             head_bytes: u32_at(bytes, 8),
             payload_bytes: u32_at(bytes, 12),
             correlation: u64_at(bytes, 16),
@@ -139,7 +140,7 @@ impl Frame {
     /// If the head or the payload is longer than 4 GiB, which only a bug in the sender makes possible.
     pub fn header(&self) -> FrameHeader {
         FrameHeader {
-            version: WIRE_VERSION,
+            version: self.kind.since(),
             kind: self.kind,
             head_bytes: u32::try_from(self.head.len()).expect("a head is bounded by its sender"),
             payload_bytes: u32::try_from(self.payload.len()).expect("a payload is bounded by its sender"),
@@ -206,8 +207,8 @@ pub enum FrameError {
         /// The frame's version.
         found: u16,
     },
-    /// The other side sends a kind that this build does not know. Fix: upgrade this side.
-    #[error("frame kind {found} is unknown to this build; upgrade this side")]
+    /// The other side sends a kind that this build, or the frame's own version, does not know. Fix: upgrade this side.
+    #[error("frame kind {found} is unknown to this build, or to the frame's version; upgrade this side")]
     Kind {
         /// The frame's kind.
         found: u16,
@@ -320,6 +321,11 @@ mod tests {
         assert_eq!(check(4, &0_u16.to_le_bytes()), ErrorCode::VersionWindow);
         assert_eq!(check(4, &(WIRE_VERSION + 1).to_le_bytes()), ErrorCode::VersionWindow);
         assert_eq!(check(6, &0_u16.to_le_bytes()), ErrorCode::Malformed);
+        // Wire version 1 has no catalogue requests.
+        assert_eq!(check(6, &FrameKind::CatalogRequest.number().to_le_bytes()), ErrorCode::Malformed);
+        let [request, since] = [FrameKind::CatalogRequest.number(), FrameKind::CatalogRequest.since()];
+        let newer = [since.to_le_bytes(), request.to_le_bytes()].concat();
+        assert!(FrameHeader::decode(&restamped(4, &newer)).is_ok());
         assert_eq!(check(0, b"GET "), ErrorCode::Malformed);
     }
 

@@ -1,5 +1,7 @@
 //! The numbers of the frames. A number is never reused: a gap is a retired kind.
 
+use crate::limits::WIRE_VERSION_MIN;
+
 /// What a frame is: one per message, the messages between the nodes of a shard included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u16)]
@@ -22,6 +24,14 @@ pub enum FrameKind {
     CatalogPut = 8,
     /// What became of them.
     CatalogAck = 9,
+    /// Asks for the catalogue. Since wire version 2.
+    CatalogRequest = 10,
+    /// The catalogue. Since wire version 2.
+    Catalogued = 11,
+    /// A catalogue that is to follow the one that stands. Since wire version 2.
+    CatalogOffer = 12,
+    /// Whether it does. Since wire version 2.
+    CatalogVerdict = 13,
     /// Asks an owner where partitions stand.
     PositionsRequest = 16,
     /// Where they stand.
@@ -62,7 +72,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::Hello,
         Self::Welcome,
         Self::Error,
@@ -72,6 +82,10 @@ impl FrameKind {
         Self::Partitions,
         Self::CatalogPut,
         Self::CatalogAck,
+        Self::CatalogRequest,
+        Self::Catalogued,
+        Self::CatalogOffer,
+        Self::CatalogVerdict,
         Self::PositionsRequest,
         Self::Positions,
         Self::Ship,
@@ -102,6 +116,15 @@ impl FrameKind {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
+    /// The oldest wire version that knows the kind: what its frames are stamped with, so that an older peer still reads
+    /// all others. It is never sent to a peer that agreed on less.
+    pub const fn since(self) -> u16 {
+        match self {
+            Self::CatalogRequest | Self::Catalogued | Self::CatalogOffer | Self::CatalogVerdict => 2,
+            _ => WIRE_VERSION_MIN,
+        }
+    }
+
     /// Whether the kind is spoken between the nodes of a shard, and by nobody else.
     pub const fn between_nodes(self) -> bool {
         matches!(self.number(), 32..=47)
@@ -111,6 +134,7 @@ impl FrameKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::WIRE_VERSION;
 
     #[test]
     fn numbers_are_distinct_and_sorted() {
@@ -119,7 +143,8 @@ mod tests {
             assert_eq!(FrameKind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameKind::from_number(0), None);
-        assert_eq!(FrameKind::from_number(10), None);
+        assert_eq!(FrameKind::from_number(14), None);
+        assert!(FrameKind::ALL.iter().all(|kind| (WIRE_VERSION_MIN..=WIRE_VERSION).contains(&kind.since())));
         assert!(FrameKind::CopyAck.between_nodes() && !FrameKind::Fetch.between_nodes());
     }
 }

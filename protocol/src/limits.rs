@@ -4,8 +4,9 @@
 //! relations between the bounds are proved at compile time at the end of the file. Limits of behaviour (queues,
 //! time-outs, caches) live with the code that behaves.
 
-/// The wire version that this build speaks. Raised by every change that an older build would misread.
-pub const WIRE_VERSION: u16 = 1;
+/// The wire version that this build speaks. Raised by every change that an older build would misread. 2 added the
+/// kinds by which catalogues are read and agreed upon.
+pub const WIRE_VERSION: u16 = 2;
 /// The oldest wire version that this build still speaks.
 pub const WIRE_VERSION_MIN: u16 = 1;
 /// The version of every object in the bucket that this build writes.

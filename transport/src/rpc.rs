@@ -10,7 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kennel_protocol::frame::FrameError;
+use kennel_protocol::frame::{FrameError, FrameKind};
+use kennel_protocol::limits::WIRE_VERSION_MIN;
 use kennel_protocol::wire::codec::WireDecodeError;
 use kennel_protocol::wire::{Message, WireError};
 use tokio::sync::{mpsc, oneshot};
@@ -62,6 +63,8 @@ impl fmt::Display for Correlation {
 #[derive(Debug, Clone)]
 pub struct Caller {
     shared: Arc<Shared>,
+    /// The highest wire version whose kinds may be sent unasked.
+    version: u16,
 }
 
 #[derive(Debug)]
@@ -115,7 +118,14 @@ impl Caller {
             next_correlation: AtomicU64::new(first),
             _reader: reader.clone(),
         };
-        (Self { shared: Arc::new(shared) }, Inbound { received, pending, _reader: reader })
+        (Self { shared: Arc::new(shared), version: WIRE_VERSION_MIN }, Inbound { received, pending, _reader: reader })
+    }
+
+    /// The same lane, to a peer with whom hello and welcome agreed on `version`. Without this word only kinds are sent that
+    /// every version knows: to any other the peer would answer by closing the session.
+    #[must_use]
+    pub fn speaking(self, version: u16) -> Self {
+        Self { version, ..self }
     }
 
     /// Asks, and waits for the answer until `deadline`.
@@ -123,6 +133,7 @@ impl Caller {
     /// # Cancel safety
     /// Safe for the lane. Whether the call happened is unknown once it was polled.
     pub async fn call(&self, message: Message, deadline: Instant) -> Result<Message, CallError> {
+        self.check_version(&message)?;
         let correlation = Correlation(self.shared.next_correlation.fetch_add(2, Ordering::Relaxed));
         let (answer, call) = self.shared.pending.begin(correlation).map_err(CallError::LaneOver)?;
         let queued = timeout_at(deadline, self.queue(&message, correlation)).await;
@@ -138,10 +149,11 @@ impl Caller {
     /// # Cancel safety
     /// Safe: if it does not end, nothing was queued.
     pub async fn send(&self, message: Message) -> Result<(), CallError> {
+        self.check_version(&message)?;
         self.queue(&message, Correlation::NONE).await
     }
 
-    /// Answers a question that came through [`Inbound::next`]. Waits as [`Caller::send`] does.
+    /// Answers a question that came through [`Inbound::next`]: who asked knows the kind of the answer. Waits as [`Caller::send`] does.
     ///
     /// # Cancel safety
     /// Safe: if it does not end, nothing was queued.
@@ -152,6 +164,12 @@ impl Caller {
     /// Why the lane is over, if it is.
     pub fn over(&self) -> Option<LaneOver> {
         self.shared.pending.over()
+    }
+
+    fn check_version(&self, message: &Message) -> Result<(), CallError> {
+        let kind = message.kind();
+        let known = kind.since() <= self.version;
+        if known { Ok(()) } else { Err(CallError::TooNew { kind, version: self.version }) }
     }
 
     async fn queue(&self, message: &Message, correlation: Correlation) -> Result<(), CallError> {
@@ -200,6 +218,16 @@ pub enum CallError {
     /// Not sent: the peer would refuse it. Fix: ask for less at once.
     #[error("the message is too large; nothing was sent")]
     TooLarge(#[source] FrameError),
+    /// Not sent: the peer speaks a version that does not know the kind. Fix: upgrade the peer, or ask another one.
+    #[error(
+        "a {kind:?} is not known to wire version {version}, which was agreed on; nothing was sent: upgrade the peer"
+    )]
+    TooNew {
+        /// What was to be sent.
+        kind: FrameKind,
+        /// What was agreed on.
+        version: u16,
+    },
     /// Not sent: the lane is over. Retry on a new one.
     #[error("the lane is over; nothing was sent")]
     LaneOver(#[source] LaneOver),
@@ -224,7 +252,7 @@ impl CallError {
     pub fn advice(&self) -> Advice {
         match self {
             Self::QueueFull => Advice::Wait,
-            Self::TooLarge(_) => Advice::Fix,
+            Self::TooLarge(_) | Self::TooNew { .. } => Advice::Fix,
             Self::LaneOver(over) | Self::Broken(over) => over.advice(),
             Self::Unanswered => Advice::Retry,
             Self::Refused(error) => error.code.into(),

@@ -1,15 +1,17 @@
 //! What every message must keep to, whoever sent it: list and text lengths, and entries that do not contradict
 //! themselves. Whether a message makes sense at this moment is not asked here.
 
+use bytes::Bytes;
+
 use crate::entry::{EntryHead, EntryHeadError};
 use crate::limits::{
     COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX,
     LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX,
 };
 use crate::wire::{
-    Ask, AskAnswer, CatalogAck, CatalogPut, CompareRequest, Compared, Copy, CopyAck, CopySource, Fetch, Fetched,
-    Follow, Hello, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship,
-    ShipAck, View, ViewRequest, Welcome, WireError,
+    Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
+    Compared, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, Partitions, PartitionsRequest, Positions,
+    PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest, Welcome, WireError,
 };
 
 /// A message that breaks a limit.
@@ -49,7 +51,19 @@ macro_rules! bounded_by_their_type {
     ($($message:ty),+) => { $(impl Bounded for $message {})+ };
 }
 
-bounded_by_their_type!(ViewRequest, PartitionsRequest, CatalogAck, Ask, AskAnswer, Seal, SealAnswer, Pull, CopyAck);
+bounded_by_their_type!(
+    ViewRequest,
+    PartitionsRequest,
+    CatalogAck,
+    CatalogRequest,
+    CatalogVerdict,
+    Ask,
+    AskAnswer,
+    Seal,
+    SealAnswer,
+    Pull,
+    CopyAck
+);
 
 fn at_most(what: &'static str, found: usize, max: usize) -> Result<(), BoundsError> {
     if found > max { Err(BoundsError::TooMany { what, found, max }) } else { Ok(()) }
@@ -189,6 +203,18 @@ impl Bounded for Fetched {
 }
 
 impl Bounded for CatalogPut {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the catalogue's length", self.catalog.len(), RECORD_BYTES_MAX)
+    }
+}
+
+impl Bounded for Catalogued {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the catalogue's length", self.catalog.as_ref().map_or(0, Bytes::len), RECORD_BYTES_MAX)
+    }
+}
+
+impl Bounded for CatalogOffer {
     fn check_bounds(&self) -> Result<(), BoundsError> {
         at_most("the catalogue's length", self.catalog.len(), RECORD_BYTES_MAX)
     }

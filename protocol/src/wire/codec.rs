@@ -86,6 +86,10 @@ impl Message {
             Self::Partitions(_) => FrameKind::Partitions,
             Self::CatalogPut(_) => FrameKind::CatalogPut,
             Self::CatalogAck(_) => FrameKind::CatalogAck,
+            Self::CatalogRequest(_) => FrameKind::CatalogRequest,
+            Self::Catalogued(_) => FrameKind::Catalogued,
+            Self::CatalogOffer(_) => FrameKind::CatalogOffer,
+            Self::CatalogVerdict(_) => FrameKind::CatalogVerdict,
         }
     }
 
@@ -112,6 +116,10 @@ impl Message {
             Self::Partitions(message) => writer.plain(message),
             Self::CatalogPut(message) => writer.split(message),
             Self::CatalogAck(message) => writer.plain(message),
+            Self::CatalogRequest(message) => writer.plain(message),
+            Self::Catalogued(message) => writer.split(message),
+            Self::CatalogOffer(message) => writer.split(message),
+            Self::CatalogVerdict(message) => writer.plain(message),
         }
     }
 
@@ -128,6 +136,10 @@ impl Message {
             FrameKind::Partitions => Self::Partitions(reader.plain()?),
             FrameKind::CatalogPut => Self::CatalogPut(reader.split()?),
             FrameKind::CatalogAck => Self::CatalogAck(reader.plain()?),
+            FrameKind::CatalogRequest => Self::CatalogRequest(reader.plain()?),
+            FrameKind::Catalogued => Self::Catalogued(reader.split()?),
+            FrameKind::CatalogOffer => Self::CatalogOffer(reader.split()?),
+            FrameKind::CatalogVerdict => Self::CatalogVerdict(reader.plain()?),
             FrameKind::PositionsRequest => Self::PositionsRequest(reader.plain()?),
             FrameKind::Positions => Self::Positions(reader.plain()?),
             FrameKind::Ship => Self::Ship(reader.split()?),

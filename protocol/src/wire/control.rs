@@ -1,9 +1,8 @@
 //! Hello, views and errors: what every connection speaks before and beside the data.
 
-use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::ids::{ClusterId, Epoch, Incarnation, NodeId, Offset, PartitionKey, ProcessId, ShardId};
+use crate::ids::{ClusterId, Epoch, NodeId, Offset, PartitionKey, ProcessId, ShardId};
 
 /// Who opened the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
@@ -183,23 +182,4 @@ pub struct Partitions {
     pub epoch: Epoch,
     /// In key order.
     pub partitions: Vec<PartitionReport>,
-}
-
-/// Names and policies as an encoded catalogue ([`crate::catalog`]), opaque here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CatalogPut {
-    /// Iggy's metadata revision or, where none is known, the source's own counter: orders catalogues.
-    pub revision: u64,
-    /// The encoded catalogue.
-    pub catalog: Bytes,
-}
-
-/// What became of a catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[rkyv(derive(Debug))]
-pub struct CatalogAck {
-    /// The revision that now stands.
-    pub revision: u64,
-    /// The incarnation that the ring would give to ids it has not seen.
-    pub incarnation_next: Incarnation,
 }

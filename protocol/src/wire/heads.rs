@@ -8,7 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::entry::{Entry, EntryHead, HoleReason, NumberedEntry};
 use crate::frame::{Payload, PayloadShort};
 use crate::ids::{Epoch, Lsn, Offset, PartitionKey, ShardId};
-use crate::wire::{CatalogPut, Copy, CopyEntry, CopySource, Fetched, Pulled, Served, ShardStamp, Ship, ShipChunk};
+use crate::wire::{Copy, CopyEntry, CopySource, Fetched, Pulled, Served, ShardStamp, Ship, ShipChunk};
 
 /// A message that is split into an archived head and the bodies of the payload.
 pub(crate) trait Split: Sized {
@@ -160,23 +160,5 @@ impl Split for Fetched {
         let FetchedHead { partition, epoch, start, next, trim, stored, committed, holes, served } = head;
         let batches = payload.take(payload.len())?;
         Ok(Self { partition, epoch, start, next, trim, stored, committed, holes, served, batches })
-    }
-}
-
-/// See [`CatalogPut`]. The catalogue is the whole payload.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct CatalogPutHead {
-    pub(crate) revision: u64,
-}
-
-impl Split for CatalogPut {
-    type Head = CatalogPutHead;
-
-    fn split(&self) -> (CatalogPutHead, Payload) {
-        (CatalogPutHead { revision: self.revision }, Payload::from(self.catalog.clone()))
-    }
-
-    fn join(head: CatalogPutHead, payload: &mut Payload) -> Result<Self, PayloadShort> {
-        Ok(Self { revision: head.revision, catalog: payload.take(payload.len())? })
     }
 }

@@ -4,6 +4,7 @@
 //! an rkyv head and a payload of bodies that is never re-encoded.
 
 mod bounds;
+pub mod catalog;
 pub mod client;
 pub mod codec;
 pub mod control;
@@ -13,11 +14,12 @@ pub mod shard;
 pub mod ship;
 
 pub use bounds::BoundsError;
+pub use catalog::{CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued};
 pub use client::{Fetch, FetchFrom, Fetched, Follow, Followed, Served};
 pub use codec::WireDecodeError;
 pub use control::{
-    CatalogAck, CatalogPut, ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role,
-    ShardView, View, ViewRequest, Welcome, WireError,
+    ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role, ShardView, View, ViewRequest,
+    Welcome, WireError,
 };
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
@@ -70,4 +72,12 @@ pub enum Message {
     CatalogPut(CatalogPut),
     /// What became of them.
     CatalogAck(CatalogAck),
+    /// Asks any node for the catalogue.
+    CatalogRequest(CatalogRequest),
+    /// The catalogue.
+    Catalogued(Catalogued),
+    /// A catalogue that is to follow the one that stands, to the owner of its shard (PROTOCOL R29).
+    CatalogOffer(CatalogOffer),
+    /// Whether it does.
+    CatalogVerdict(CatalogVerdict),
 }

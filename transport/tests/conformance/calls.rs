@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{Epoch, ShardId};
-use kennel_protocol::wire::{ErrorCode, Message, Partitions, PartitionsRequest, WireError};
+use kennel_protocol::wire::{CatalogRequest, Catalogued, ErrorCode, Message, Partitions, PartitionsRequest, WireError};
 use kennel_transport::close::{Advice, SessionError};
 use kennel_transport::frames::FrameReadError;
 use kennel_transport::lane::Lane;
@@ -139,4 +140,23 @@ pub(crate) async fn unasked(pair: Pair) {
     drop(sending.await.expect("the sender"));
     assert_eq!(near_inbound.next().await, Err(LaneOver::FinishedByPeer));
     drop(near);
+}
+
+pub(crate) async fn newer_kinds(pair: Pair) {
+    let ((near, _near_inbound), (far, mut far_inbound)) = callers(&pair).await;
+    let request = Message::CatalogRequest(CatalogRequest { newer_than: Some(7) });
+    let kind = FrameKind::CatalogRequest;
+    let refused = near.call(request.clone(), soon()).await.expect_err("an older peer");
+    assert_eq!(refused, CallError::TooNew { kind, version: 1 });
+    assert_eq!((refused.advice(), refused.is_unknown()), (Advice::Fix, false));
+    assert_eq!(near.send(request.clone()).await, Err(refused));
+    // Nothing was sent, and the lane is sound: who agreed on the version asks, and is answered whatever the answerer says.
+    let near = near.speaking(kind.since());
+    let answer = Message::Catalogued(Catalogued { revision: None, catalog: None });
+    let (answered, ()) = tokio::join!(near.call(request.clone(), soon()), async {
+        let asked = far_inbound.next().await.expect("the question");
+        assert_eq!(asked.message, request);
+        far.reply(asked.correlation, answer.clone()).await.expect("a lane");
+    });
+    assert_eq!(answered, Ok(answer));
 }

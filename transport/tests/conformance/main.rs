@@ -42,6 +42,7 @@ const CASES: &[(&str, Case)] = &[
     ("refusals are errors", |pair| Box::pin(calls::refusal(pair))),
     ("a broken lane fails all calls as unknown", |pair| Box::pin(calls::broken_lane(pair))),
     ("what nobody asked for comes in order", |pair| Box::pin(calls::unasked(pair))),
+    ("kinds of a newer version are not sent to an older peer", |pair| Box::pin(calls::newer_kinds(pair))),
     ("hello and welcome", |pair| Box::pin(hello::accepted(pair))),
     ("versions that do not meet", |pair| Box::pin(hello::versions_apart(pair))),
     ("a reader cannot pretend to be a node", |pair| Box::pin(hello::pretender(pair))),

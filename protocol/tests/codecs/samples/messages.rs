@@ -5,10 +5,11 @@ use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{ClusterId, Epoch, Incarnation, JournalId, Lsn, NodeId, ProcessId};
 use kennel_protocol::limits::FETCH_BYTES_MAX;
 use kennel_protocol::wire::{
-    Ask, AskAnswer, CatalogAck, CatalogPut, CompareRequest, Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode,
-    Fetch, FetchFrom, Fetched, Follow, Hello, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions,
-    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage,
-    ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
+    Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
+    Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched, Follow, Hello, Message,
+    NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull,
+    Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem,
+    ShipRefusal, View, ViewRequest, Welcome, WireError,
 };
 
 use super::{Draw, batch, catalog, entry};
@@ -20,12 +21,12 @@ pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
         FrameKind::ViewRequest | FrameKind::View | FrameKind::PartitionsRequest | FrameKind::Partitions => {
             picture(kind, draw)
         }
-        FrameKind::CatalogPut => {
-            Message::CatalogPut(CatalogPut { revision: draw.number(), catalog: catalog(draw).encode() })
-        }
-        FrameKind::CatalogAck => {
-            Message::CatalogAck(CatalogAck { revision: draw.number(), incarnation_next: Incarnation(draw.number()) })
-        }
+        FrameKind::CatalogPut
+        | FrameKind::CatalogAck
+        | FrameKind::CatalogRequest
+        | FrameKind::Catalogued
+        | FrameKind::CatalogOffer
+        | FrameKind::CatalogVerdict => names(kind, draw),
         FrameKind::PositionsRequest | FrameKind::Positions | FrameKind::Ship | FrameKind::ShipAck => {
             shipping(kind, draw)
         }
@@ -102,6 +103,26 @@ fn picture(kind: FrameKind, draw: &mut Draw) -> Message {
                 committed: draw.offset(),
             }),
         }),
+    }
+}
+
+fn names(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::CatalogPut => {
+            Message::CatalogPut(CatalogPut { revision: draw.number(), catalog: catalog(draw).encode() })
+        }
+        FrameKind::CatalogAck => {
+            Message::CatalogAck(CatalogAck { revision: draw.number(), incarnation_next: Incarnation(draw.number()) })
+        }
+        FrameKind::CatalogRequest => Message::CatalogRequest(CatalogRequest { newer_than: draw.maybe(Draw::number) }),
+        FrameKind::Catalogued => Message::Catalogued(Catalogued {
+            revision: draw.maybe(Draw::number),
+            catalog: draw.maybe(|draw| catalog(draw).encode()),
+        }),
+        FrameKind::CatalogOffer => {
+            Message::CatalogOffer(CatalogOffer { base: draw.maybe(Draw::number), catalog: catalog(draw).encode() })
+        }
+        _ => Message::CatalogVerdict(CatalogVerdict { taken: draw.coin(), revision: draw.maybe(Draw::number) }),
     }
 }
 
