@@ -3,6 +3,12 @@
 //! A node reads through its own tail and caches, a client through its connections; both stand behind this trait, so
 //! that polls are answered by the same code. It knows partitions, offsets and batches, and nothing of Iggy's frames.
 
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryRing;
+
 use std::fmt;
 
 use async_trait::async_trait;

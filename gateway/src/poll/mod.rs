@@ -18,6 +18,8 @@
 mod answer;
 mod request;
 mod start;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use answer::{ForwardReason, PollAnswer, Reach, Served};
