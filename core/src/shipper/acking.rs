@@ -6,7 +6,7 @@ use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::{PartitionMarks, ShipAck, ShipProblem, ShipRefusal};
 
 use super::Shipper;
-use super::contract::{Effects, PartitionNews, PartitionProblem};
+use super::contract::{Effects, PartitionNews, PartitionProblem, Until};
 use super::partition::{CHUNK_COST_BYTES, Phase};
 use crate::time::Instant;
 
@@ -50,7 +50,10 @@ impl Shipper {
                 self.take_problem(now, *partition, *problem, effects);
             }
         }
-        self.lanes.get_mut(&ack.shard).expect("the lane was there").polled_at = now;
+        if self.config.until != Until::Stopped {
+            // What an import awaits is in these marks. A source without end also awaits what nobody tells of.
+            self.lanes.get_mut(&ack.shard).expect("the lane was there").polled_at = now;
+        }
     }
 
     fn take_refusal(&mut self, now: Instant, shard: ShardId, refusal: ShipRefusal, effects: &mut Effects) {

@@ -84,9 +84,26 @@ pub struct SourceState {
     pub partition: PartitionKey,
     /// First offset that the source still has.
     pub start: Offset,
-    /// End of what it has, if it is known without reading. Naming a higher end than before resumes a partition
-    /// whose end was reached.
+    /// End of what it has, if it is known without reading. Naming another end than was reached makes the shipper look
+    /// again: a higher one has more to ship, a lower one lost messages and may issue their offsets again.
     pub end: Option<Offset>,
+}
+
+/// Where one partition stands, for people and for whoever tells the source what it may forget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionPosition {
+    /// Which partition.
+    pub partition: PartitionKey,
+    /// Where the source ends, as far as it has said.
+    pub source_end: Option<Offset>,
+    /// What the ring expects next; `None` before its owner was heard.
+    pub next: Option<Offset>,
+    /// Journaled on a quorum below it.
+    pub committed: Offset,
+    /// In the bucket below it.
+    pub stored: Offset,
+    /// Whether it stopped with a problem.
+    pub stopped: bool,
 }
 
 /// Names one read, so that a late answer is told from the current one.
@@ -158,6 +175,9 @@ pub enum Input {
     Start,
     /// What the source offers of a partition; again whenever that changes.
     Source(SourceState),
+    /// The source has a partition no more: it was deleted, or purged and goes on as another incarnation. What is under
+    /// way is forgotten; what the ring has stays there.
+    SourceGone(PartitionKey),
     /// Every partition was named at least once: from now on the shipper may find itself done.
     SourcesListed,
     /// The answer to [`Effect::AskView`].

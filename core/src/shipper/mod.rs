@@ -12,6 +12,7 @@
 //! | `acking` | what an owner's word changes for a partition |
 //! | `comparing` | whether a source that ends elsewhere has the same history |
 //! | `pumping` | what to read and send next, within the budgets |
+//! | `sources` | which partitions there are, and what a source that grew, shrank or went away means |
 //!
 //! An event costs O(log partitions) plus a small scan over the shards; only a new epoch walks all partitions of its
 //! shard. It refuses to know what a session, a file or a clock is.
@@ -29,20 +30,21 @@ mod model_tests;
 mod partition;
 mod placing;
 mod pumping;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kennel_protocol::ids::{Epoch, NodeId, Offset, PartitionKey, ShardId};
+use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
 use kennel_protocol::wire::View;
 use rand_core::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 pub use contract::{
-    Effect, Effects, Input, PartitionNews, PartitionProblem, ShipperConfig, ShipperStatus, SourceAnswer, SourceDamage,
-    SourceRead, SourceRest, SourceState, Ticket, Until,
+    Effect, Effects, Input, PartitionNews, PartitionPosition, PartitionProblem, ShipperConfig, ShipperStatus,
+    SourceAnswer, SourceDamage, SourceRead, SourceRest, SourceState, Ticket, Until,
 };
 use lane::Lane;
-use partition::{Ending, Phase, Track};
+use partition::{Phase, Track};
 
 use crate::time::Instant;
 
@@ -126,6 +128,7 @@ impl Shipper {
         match input {
             Input::Start => self.view_at = Some(now),
             Input::Source(source) => self.take_source(source),
+            Input::SourceGone(partition) => self.forget(partition),
             Input::SourcesListed => self.listed = true,
             Input::View(view) => self.take_view(now, view),
             Input::ViewFailed => self.view_failed(now),
@@ -170,40 +173,6 @@ impl Shipper {
         effects.push(Effect::Done);
     }
 
-    /// Names a partition, or learns that the source has more of it.
-    fn take_source(&mut self, source: SourceState) {
-        let partition = source.partition;
-        let Some(track) = self.tracks.get_mut(&partition) else {
-            self.status.partitions += 1;
-            // The shard is known once a view told the shard count; until then the partition stands in lane 0.
-            let shard = self.view.as_ref().map_or(ShardId(0), |view| partition.shard(view.shard_count));
-            self.tracks.insert(partition, Track::new(shard, source));
-            self.enlist(partition, shard);
-            return;
-        };
-        track.source = source;
-        let grown = match &track.ending {
-            Some(Ending::Exhausted { end }) => source.end.is_some_and(|source_end| source_end > *end),
-            Some(Ending::Damaged { .. }) | None => false,
-        };
-        if grown {
-            track.ending = None;
-            self.forget_doubt(partition);
-            self.settle(partition);
-            self.list_ready(partition);
-        }
-    }
-
-    fn enlist(&mut self, partition: PartitionKey, shard: ShardId) {
-        let lane = self.lanes.entry(shard).or_insert_with(|| {
-            let seen = self.view.as_ref().and_then(|view| view.shards.iter().find(|seen| seen.shard == shard));
-            let (epoch, owner) = seen.map_or((Epoch(0), None), |seen| (seen.epoch, seen.owner));
-            Lane { epoch, owner, ..Lane::default() }
-        });
-        lane.partitions.insert(partition);
-        lane.unplaced.insert(partition);
-    }
-
     /// Recomputes whether a partition counts as settled, and whether its marks are awaited.
     fn settle(&mut self, partition: PartitionKey) {
         let track = self.tracks.get_mut(&partition).expect("a partition that was named has a track");
@@ -217,8 +186,10 @@ impl Shipper {
                 self.status.settled -= 1;
             }
         }
-        let awaited = track.phase == Phase::Moving && track.ending.is_some() && track.flight.is_empty() && !settled;
-        if awaited && self.config.until != Until::Stopped {
+        let quiet = track.phase == Phase::Moving && track.ending.is_some() && track.flight.is_empty();
+        // Owners tell marks to whom they got chunks from. Who only found a partition where it stands must ask on.
+        let awaited = if self.config.until == Until::Stopped { track.is_unstored() } else { !settled };
+        if quiet && awaited {
             lane.awaited.insert(partition);
         } else {
             lane.awaited.remove(&partition);

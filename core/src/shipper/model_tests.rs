@@ -16,6 +16,7 @@ use rand_pcg::Pcg64Mcg;
 use super::*;
 
 mod divergence;
+mod living;
 
 const SHARDS: u16 = 4;
 const NODES: u64 = 3;
@@ -142,6 +143,8 @@ struct World {
     frames: u64,
     held_max: u64,
     done: bool,
+    /// When owners commit and store next.
+    tick: Instant,
 }
 
 impl World {
@@ -162,6 +165,7 @@ impl World {
             frames: 0,
             held_max: 0,
             done: false,
+            tick: Instant::from_micros(1),
         }
     }
 
@@ -205,7 +209,9 @@ impl World {
                 Effect::AskPositions { node, request } => self.network(|| Event::Ask(node, request.clone())),
                 Effect::Compare { node, request } => self.network(|| Event::Compare(node, request.clone())),
                 Effect::ReadSource(read) => {
-                    let answer = self.source[&read.partition].read(&read);
+                    // What a source has no more it has nothing of.
+                    let nothing = Log { start: 0, end: 0, damaged_at: None };
+                    let answer = self.source.get(&read.partition).unwrap_or(&nothing).read(&read);
                     self.soon(Event::ToShipper(Input::SourceRead(answer)));
                 }
                 Effect::Send { node, ship } => {
@@ -296,7 +302,7 @@ impl World {
                     mark.next = mark.stored;
                     mark.committed = mark.stored;
                     mark.last = mark.stored.0.checked_sub(1).map(|offset| identity(mark.partition, offset));
-                    let start = self.source[&mark.partition].start;
+                    let start = self.source.get(&mark.partition).map_or(0, |log| log.start);
                     mark.last = mark.last.filter(|last| last.offset.0 >= start);
                 }
             }
@@ -307,34 +313,43 @@ impl World {
     }
 
     fn run(&mut self) {
+        self.begin();
+        let limit = self.now + Duration::from_mins(10);
+        while !self.done {
+            assert!(self.now < limit, "no end after ten minutes: {:?}", self.shipper.status());
+            self.step();
+        }
+    }
+
+    fn begin(&mut self) {
         self.feed(Input::Start);
         for (partition, log) in self.source.clone() {
             self.feed(Input::Source(SourceState { partition, start: Offset(log.start), end: None }));
         }
         self.feed(Input::SourcesListed);
-        let mut tick = self.now;
-        let limit = self.now + Duration::from_mins(10);
-        while !self.done {
-            assert!(self.now < limit, "no end after ten minutes: {:?}", self.shipper.status());
-            let event = self.events.keys().next().copied();
-            let wake = self.shipper.poll_timeout().unwrap_or(limit);
-            let next = event.map_or(tick, |(at, _)| at.min(tick)).min(wake.max(self.now));
-            if let Some(entry) = event.filter(|(at, _)| *at == next) {
-                self.now = next;
-                match self.events.remove(&entry).expect("it was just seen") {
-                    Event::ToShipper(input) => self.feed(input),
-                    Event::ToOwner(node, ship) => self.ship(node, &ship),
-                    Event::Ask(node, request) => self.ask(node, &request),
-                    Event::Compare(node, request) => self.compare(node, &request),
-                }
-            } else if next == tick {
-                self.now = next;
-                self.advance_owners();
-                tick = self.now + Duration::from_millis(20);
-            } else {
-                self.now = next;
-                self.feed(Input::Timeout);
+        self.tick = self.now;
+    }
+
+    /// The next thing that happens.
+    fn step(&mut self) {
+        let event = self.events.keys().next().copied();
+        let wake = self.shipper.poll_timeout().unwrap_or(self.tick);
+        let next = event.map_or(self.tick, |(at, _)| at.min(self.tick)).min(wake.max(self.now));
+        if let Some(entry) = event.filter(|(at, _)| *at == next) {
+            self.now = next;
+            match self.events.remove(&entry).expect("it was just seen") {
+                Event::ToShipper(input) => self.feed(input),
+                Event::ToOwner(node, ship) => self.ship(node, &ship),
+                Event::Ask(node, request) => self.ask(node, &request),
+                Event::Compare(node, request) => self.compare(node, &request),
             }
+        } else if next == self.tick {
+            self.now = next;
+            self.advance_owners();
+            self.tick = self.now + Duration::from_millis(20);
+        } else {
+            self.now = next;
+            self.feed(Input::Timeout);
         }
     }
 

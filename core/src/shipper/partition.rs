@@ -91,6 +91,8 @@ pub(super) struct Track {
     pub(super) damaged: bool,
     /// Counted as settled.
     pub(super) settled: bool,
+    /// The owner said at least once where it stands.
+    pub(super) placed: bool,
 }
 
 impl Track {
@@ -114,6 +116,7 @@ impl Track {
             in_sendable: false,
             damaged: false,
             settled: false,
+            placed: false,
         }
     }
 

@@ -208,6 +208,7 @@ impl Shipper {
         let before = track.marks;
         track.marks = *marks;
         track.phase = Phase::Moving;
+        track.placed = true;
         self.count_marks(partition, &before);
         self.rewind(now, partition, marks.next);
     }

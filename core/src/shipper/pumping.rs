@@ -95,7 +95,7 @@ impl Shipper {
         lane.reads -= 1;
         lane.held -= read.reserved;
         self.status.bytes_held -= read.reserved;
-        let track = self.tracks.get_mut(&partition).expect("a read's partition has a track");
+        let Some(track) = self.tracks.get_mut(&partition) else { return };
         if track.reading != Some(answer.ticket) {
             // The partition was rewound meanwhile; somebody else may use the freed budget.
             return;
