@@ -24,12 +24,15 @@ use crate::connection::{Connection, Connections, random_id};
 use crate::error::{ConnectError, FetchError, NodeError, is_transient};
 use crate::fetched::Fetched;
 use crate::follow::Follower;
+use crate::runtime::Runtime;
 use crate::settings::{ClientSettings, FetchRequest};
 
 /// A reader of the ring. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// Where it does its work; `None` in a process that runs tokio.
+    runtime: Option<Runtime>,
 }
 
 struct Inner {
@@ -91,7 +94,7 @@ impl Client {
             match inner.learn_from(*address).await {
                 Ok(node) => {
                     inner.routes().set_home(node);
-                    return Ok(Self { inner: Arc::new(inner) });
+                    return Ok(Self { inner: Arc::new(inner), runtime: None });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -100,34 +103,34 @@ impl Client {
         Err(failed.map_or(ConnectError::NoAddress, |source| ConnectError::Unreachable { tried, source }))
     }
 
+    /// As [`Self::connect`], for processes that do not run tokio: everything happens on `runtime`, and any executor may
+    /// poll what the client returns.
+    ///
+    /// # Cancel safety
+    /// Safe: what was opened is closed.
+    pub async fn connect_detached(
+        settings: ClientSettings,
+        identity: &TlsIdentity,
+        runtime: Runtime,
+    ) -> Result<Self, ConnectError> {
+        let identity = identity.clone();
+        let connecting = runtime.run(async move { Self::connect(settings, &identity).await });
+        Ok(connecting.await?.detached(runtime))
+    }
+
+    /// Does everything from here on, on `runtime`, which should be the one that it was connected on.
+    #[must_use]
+    pub fn detached(self, runtime: Runtime) -> Self {
+        Self { runtime: Some(runtime), ..self }
+    }
+
     /// Reads once: batches from where `request` says, or an empty answer when its wait is over.
     ///
     /// # Cancel safety
     /// Safe: it only reads.
     pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchError> {
-        let partition = request.partition;
-        let fetch = Message::Fetch(Fetch {
-            partition,
-            from: request.from,
-            bytes_max: request.bytes_wanted(),
-            messages_max: request.messages_max,
-            wait_millis: u32::try_from(request.wait.as_millis()).unwrap_or(u32::MAX),
-            epoch: request.epoch,
-            last: request.last,
-            forwarded: false,
-        });
-        let shard = self.inner.shard_of(&partition);
-        let read = |answer: Message| match answer {
-            Message::Fetched(fetched) if fetched.partition != partition => Err("another partition".to_owned()),
-            Message::Fetched(fetched) => Fetched::verify(fetched),
-            _ => Err("another message than a fetch is answered with".to_owned()),
-        };
-        let (question, attempt) = (Question { message: fetch, over: Over::Reads, wait: request.wait }, None);
-        let met = match self.inner.ask(shard, attempt, question, read).await {
-            Ok(fetched) => return Ok(fetched),
-            Err(met) => met,
-        };
-        Err(met.into_error(partition))
+        let inner = Arc::clone(&self.inner);
+        self.work(async move { inner.fetch(request).await }).await
     }
 
     /// Reads on and on from `from`.
@@ -140,23 +143,16 @@ impl Client {
     /// # Cancel safety
     /// Safe: it only reads.
     pub async fn partitions(&self) -> Result<Vec<PartitionReport>, FetchError> {
-        let mut reports = Vec::new();
-        let shards = self.inner.routes().shard_count();
-        for shard in (0..shards).map(ShardId) {
-            let message = Message::PartitionsRequest(PartitionsRequest { shard });
-            let question = Question { message, over: Over::Control, wait: Duration::ZERO };
-            let owner = self.inner.routes().owner(shard);
-            let read = |answer: Message| match answer {
-                Message::Partitions(partitions) if partitions.shard == shard => Ok(partitions.partitions),
-                _ => Err("another message than a list of partitions".to_owned()),
-            };
-            match self.inner.ask(shard, owner, question, read).await {
-                Ok(found) => reports.extend(found),
-                Err(met) => return Err(met.into_unavailable()),
-            }
+        let inner = Arc::clone(&self.inner);
+        self.work(async move { inner.partitions().await }).await
+    }
+
+    /// Does some work where the client works.
+    async fn work<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match &self.runtime {
+            Some(runtime) => runtime.run(work).await,
+            None => work.await,
         }
-        reports.sort_unstable_by_key(|report| report.partition);
-        Ok(reports)
     }
 }
 
@@ -167,6 +163,52 @@ struct Question {
 }
 
 impl Inner {
+    async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchError> {
+        let partition = request.partition;
+        let fetch = Message::Fetch(Fetch {
+            partition,
+            from: request.from,
+            bytes_max: request.bytes_wanted(),
+            messages_max: request.messages_max,
+            wait_millis: u32::try_from(request.wait.as_millis()).unwrap_or(u32::MAX),
+            epoch: request.epoch,
+            last: request.last,
+            forwarded: false,
+        });
+        let shard = self.shard_of(&partition);
+        let read = |answer: Message| match answer {
+            Message::Fetched(fetched) if fetched.partition != partition => Err("another partition".to_owned()),
+            Message::Fetched(fetched) => Fetched::verify(fetched),
+            _ => Err("another message than a fetch is answered with".to_owned()),
+        };
+        let (question, attempt) = (Question { message: fetch, over: Over::Reads, wait: request.wait }, None);
+        let met = match self.ask(shard, attempt, question, read).await {
+            Ok(fetched) => return Ok(fetched),
+            Err(met) => met,
+        };
+        Err(met.into_error(partition))
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionReport>, FetchError> {
+        let mut reports = Vec::new();
+        let shards = self.routes().shard_count();
+        for shard in (0..shards).map(ShardId) {
+            let message = Message::PartitionsRequest(PartitionsRequest { shard });
+            let question = Question { message, over: Over::Control, wait: Duration::ZERO };
+            let owner = self.routes().owner(shard);
+            let read = |answer: Message| match answer {
+                Message::Partitions(partitions) if partitions.shard == shard => Ok(partitions.partitions),
+                _ => Err("another message than a list of partitions".to_owned()),
+            };
+            match self.ask(shard, owner, question, read).await {
+                Ok(found) => reports.extend(found),
+                Err(met) => return Err(met.into_unavailable()),
+            }
+        }
+        reports.sort_unstable_by_key(|report| report.partition);
+        Ok(reports)
+    }
+
     /// Asks one node after another until an answer reads well or the patience is over.
     async fn ask<A>(
         &self,

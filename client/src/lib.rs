@@ -24,6 +24,7 @@ mod connection;
 mod error;
 mod fetched;
 mod follow;
+mod runtime;
 mod settings;
 
 pub use client::Client;
@@ -33,4 +34,5 @@ pub use follow::Follower;
 pub use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
 pub use kennel_protocol::wire::{FetchFrom, PartitionReport, Served};
 pub use kennel_transport::close::Advice;
+pub use runtime::{Running, Runtime};
 pub use settings::{ClientSettings, FetchRequest};

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kennel_client::{Client, ClientSettings, FetchError, FetchFrom, FetchRequest, Offset};
+use futures::executor::block_on;
+use kennel_client::{Client, ClientSettings, FetchError, FetchFrom, FetchRequest, Offset, Runtime};
 use kennel_protocol::batch::BatchBuilder;
 use kennel_protocol::ids::{ClusterId, Epoch, NodeId, PartitionId, PartitionKey, ProcessId, ShardId};
 use kennel_protocol::wire::{
@@ -272,4 +273,26 @@ async fn nobody_there_is_unreachable_and_comes_back() {
     assert_eq!(client.fetch(at(3)).await.expect("they are back").next, Offset(6));
     let partitions = client.partitions().await.expect("one shard");
     assert_eq!((partitions.len(), partitions[0].committed), (1, Offset(6)));
+}
+
+#[test]
+fn a_process_without_tokio_reads_all_the_same() {
+    let runtime = Runtime::start(1).expect("threads");
+    let connecting = runtime.run(async {
+        let network = LoopbackNetwork::new();
+        let ring = Ring::start(&network);
+        ring.commit(2);
+        (ring.client(&network).await, network)
+    });
+    let (client, _network) = block_on(connecting);
+    let client = client.detached(runtime);
+    let mut follower = client.follow(key(), FetchFrom::Offset(Offset(0)));
+    let read: Vec<u64> = [block_on(follower.next()), block_on(follower.next())]
+        .into_iter()
+        .flat_map(|fetched| {
+            fetched.expect("the ring is up").messages().map(|message| message.offset.0).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(read, [0, 1, 2, 3, 4, 5]);
+    assert_eq!(block_on(client.partitions()).expect("the ring is up").len(), 1);
 }
