@@ -11,6 +11,13 @@ use kennel_core::shipper::{ShipperConfig, Until};
 use kennel_protocol::limits::SHIP_BYTES_TARGET;
 use serde::Deserialize;
 
+mod live;
+
+pub use live::{BarrierConfig, IggyConfig, WatchConfig};
+
+use crate::live::PasswordError;
+use crate::source::FilterError;
+
 /// The defaults, commented: what `--config` may change.
 pub const DEFAULTS: &str = include_str!("../../configs/wal-shipper.toml");
 
@@ -45,6 +52,12 @@ pub enum ConfigError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The password's file cannot be read.
+    #[error("`iggy.password_file` cannot be used")]
+    Password(#[source] PasswordError),
+    /// Not a pattern.
+    #[error("`source.include` or `source.exclude` cannot be used")]
+    Pattern(#[source] FilterError),
     /// An address that is none.
     #[error("`{address}` in `ring.addresses` is not an address: write host:port")]
     Address {
@@ -66,6 +79,14 @@ pub struct Config {
     pub tls: TlsConfig,
     /// What to ship.
     pub source: SourceConfig,
+    /// A running server.
+    pub iggy: IggyConfig,
+    /// How closely it is watched.
+    pub watch: WatchConfig,
+    /// What it must keep.
+    pub barrier: BarrierConfig,
+    /// Where a shipper that runs tells how it is.
+    pub http: HttpConfig,
     /// When an import is done.
     pub import: ImportConfig,
     /// Memory and parallelism.
@@ -113,6 +134,14 @@ pub struct SourceConfig {
     pub include: Vec<String>,
     /// What not to ship.
     pub exclude: Vec<String>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// The address; empty for none.
+    pub listen: String,
 }
 
 /// `[import]`

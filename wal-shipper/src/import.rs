@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::Context;
 use kennel_protocol::ids::ProcessId;
@@ -24,7 +24,7 @@ use crate::source::{Filter, FoundPartition, Mapping, catalog, scan};
 pub async fn import(config: &Config, args: &ImportArgs) -> anyhow::Result<ImportReport> {
     let shipper = config.shipper()?;
     let (found, mapping) = choose(config)?;
-    let catalog = catalog(&found, &mapping, revision()).context("the names cannot be used; fix the mapping")?;
+    let catalog = catalog(&found, &mapping, 0).context("the names cannot be used; fix the mapping")?;
     let ring = open_ring(config)?;
     let bytes = found.iter().map(FoundPartition::bytes).sum();
     let mut progress = Progress::new(bytes);
@@ -57,7 +57,7 @@ pub(crate) fn choose(config: &Config) -> anyhow::Result<(Vec<FoundPartition>, Ma
     Ok((found, mapping))
 }
 
-fn open_ring(config: &Config) -> anyhow::Result<Ring> {
+pub(crate) fn open_ring(config: &Config) -> anyhow::Result<Ring> {
     let [ca, certificate, key] = config.tls_files()?;
     let identity = TlsIdentity::load(&ca, &certificate, &key)?;
     let endpoint = QuicEndpoint::bind_any(&identity, QuicSettings::default())?;
@@ -70,10 +70,4 @@ fn process_id() -> anyhow::Result<ProcessId> {
     let filled = getrandom(&mut bytes, GetRandomFlags::empty()).context("the system gives no random bytes")?;
     anyhow::ensure!(filled == bytes.len(), "the system gave too few random bytes");
     Ok(ProcessId(u128::from_le_bytes(bytes)))
-}
-
-/// Orders this catalogue after earlier ones: files carry no metadata revision, so the time stands in for it.
-fn revision() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -3,11 +3,14 @@
 //! The decisions are in `kennel_core::shipper`; this crate is its edges: segment files, sessions, the command line. It
 //! keeps no state: the ring is the cursor.
 
+pub mod barrier;
 pub mod cli;
 pub mod config;
 pub mod import;
 pub mod inspect;
+pub mod live;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod ship;
 pub mod source;

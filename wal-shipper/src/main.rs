@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use wal_shipper::barrier::barrier;
 use wal_shipper::cli::{Cli, Command};
 use wal_shipper::config::{Config, DEFAULTS};
 use wal_shipper::import::import;
 use wal_shipper::inspect::inspect;
+use wal_shipper::run::{describe, run as run_live};
 
 /// Some partitions are not whole; the report names them.
 const SOME_STOPPED: u8 = 2;
@@ -41,6 +43,28 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 (0, false) => ExitCode::from(SOME_STOPPED),
                 _ => ExitCode::from(SOME_DIVERGED),
             })
+        }
+        Command::Run(args) => {
+            let config = load(args.iggy.config.as_deref(), args.flags())?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let report = runtime.block_on(run_live(&config))?;
+            // A read that waits for the server must not hold the process.
+            runtime.shutdown_background();
+            Ok(match (report.diverged, report.stopped) {
+                (0, 0) => ExitCode::SUCCESS,
+                (0, _) => ExitCode::from(SOME_STOPPED),
+                _ => ExitCode::from(SOME_DIVERGED),
+            })
+        }
+        Command::Barrier(args) => {
+            let config = load(args.iggy.config.as_deref(), args.iggy.flags())?;
+            tokio::runtime::Runtime::new()?.block_on(barrier(&config, args))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::CheckConfig(args) => {
+            let config = load(args.iggy.config.as_deref(), args.flags())?;
+            io::stdout().write_all(describe(&config)?.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Inspect(args) => {
             let config = load(args.source.config.as_deref(), args.source.flags())?;

@@ -2,22 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_core::shipper::{
     Effect, Effects, Input, PartitionNews, Shipper, ShipperConfig, ShipperStatus, SourceAnswer, SourceState,
 };
 use kennel_core::time::Instant;
-use kennel_protocol::catalog::Catalog;
-use kennel_protocol::ids::{NodeId, Offset, PartitionKey, ShardId};
-use kennel_protocol::wire::{CatalogPut, CompareRequest, Message, PositionsRequest, View, ViewRequest};
-use kennel_transport::session::Session;
+use kennel_protocol::catalog::{Catalog, Scope, merge};
+use kennel_protocol::ids::{NodeId, Offset, PartitionKey};
+use kennel_protocol::wire::{CompareRequest, Message, PositionsRequest, View, ViewRequest};
 use tokio::sync::mpsc;
 
+use super::agree::{AgreeError, agree};
 use super::held_back::HeldBack;
 use super::link::{Link, ask};
-use super::reads::Readers;
+use super::reads::{Readers, Reads};
 use super::ring::{Ring, RingError};
 use crate::source::FoundPartition;
 
@@ -32,8 +31,6 @@ const CATALOG_PAUSE: Duration = Duration::from_millis(250);
 const CATALOG_GRACE: Duration = Duration::from_secs(3);
 /// How long an owner may read what a source is compared with: some reads of a bucket.
 const COMPARE_WAIT: Duration = Duration::from_secs(10);
-/// The shard whose owner keeps the catalogue (PROTOCOL R29).
-const CATALOG_SHARD: ShardId = ShardId(0);
 
 /// Told how shipping goes; must not block.
 pub trait Watcher: Send {
@@ -41,10 +38,12 @@ pub trait Watcher: Send {
     fn progress(&mut self, status: &ShipperStatus);
     /// Whenever there is something to tell about a partition.
     fn news(&mut self, partition: PartitionKey, news: &PartitionNews);
+    /// As often as [`Watcher::progress`], for who wants to know more.
+    fn look(&mut self, _shipper: &Shipper) {}
 }
 
 /// What became of a whole run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ShipReport {
     /// Final sums.
     pub status: ShipperStatus,
@@ -73,7 +72,7 @@ pub enum ShipError {
 
 /// What wakes the driver.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Input(Input),
     Read {
         partition: PartitionKey,
@@ -103,39 +102,39 @@ pub async fn ship(
     watcher: &mut dyn Watcher,
     stop: impl Future<Output = ()>,
 ) -> Result<ShipReport, ShipError> {
-    let (session, welcome) = ring.first_node(patience).await?;
-    let (events, mut inbox) = mpsc::channel(EVENTS_MAX);
-    let link = Link::open(welcome.node, 0, session, events.clone()).await.map_err(ShipError::Session)?;
-    // Shippers of one host need not pause in step.
-    let seed = u64::from(std::process::id());
-    let mut driver = Driver {
-        shipper: Shipper::new(config, seed),
-        answer_timeout: config.answer_timeout,
-        ring: ring.of_cluster(welcome.cluster),
-        origin: tokio::time::Instant::now(),
-        links: BTreeMap::new(),
-        next_link: 1,
-        addresses: BTreeMap::new(),
-        readers: Readers::new(found, events.clone()),
-        events,
-        watcher,
-        report: ShipReport {
-            status: ShipperStatus::default(),
-            holes: BTreeSet::new(),
-            news: BTreeMap::new(),
-            torn_bytes: BTreeMap::new(),
-            catalog_put: false,
-            finished: false,
-        },
-        held_back: HeldBack::default(),
-        catalog_open: true,
-        done: false,
-    };
-    driver.link_up(link);
+    let (events, mut inbox) = channel();
+    let readers = Box::new(Readers::new(found, events.clone()));
+    let mut driver = Driver::begin_session(ring, patience, config, readers, events, watcher).await?;
     driver.offer_catalog(catalog);
     driver.begin(found);
     driver.run(&mut inbox, stop).await;
     Ok(driver.report)
+}
+
+/// Ships a source that lives on: its reads, its partitions and what becomes of them are others' business, who speak
+/// through `events`. Ends when `stop` resolves.
+///
+/// # Cancel safety
+/// Safe: what was not acknowledged is shipped again by the next run.
+pub(crate) async fn ship_events(
+    ring: Ring,
+    patience: Duration,
+    config: ShipperConfig,
+    readers: Box<dyn Reads>,
+    (events, mut inbox): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    watcher: &mut dyn Watcher,
+    stop: impl Future<Output = ()>,
+) -> Result<ShipReport, ShipError> {
+    let mut driver = Driver::begin_session(ring, patience, config, readers, events, watcher).await?;
+    driver.catalog_open = false;
+    driver.begin(&[]);
+    driver.run(&mut inbox, stop).await;
+    Ok(driver.report)
+}
+
+/// What the driver is woken through.
+pub(crate) fn channel() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
+    mpsc::channel(EVENTS_MAX)
 }
 
 struct Driver<'a> {
@@ -146,7 +145,7 @@ struct Driver<'a> {
     links: BTreeMap<NodeId, Link>,
     next_link: u64,
     addresses: BTreeMap<NodeId, SocketAddr>,
-    readers: Readers,
+    readers: Box<dyn Reads>,
     events: mpsc::Sender<Event>,
     watcher: &'a mut dyn Watcher,
     report: ShipReport,
@@ -156,7 +155,39 @@ struct Driver<'a> {
     done: bool,
 }
 
-impl Driver<'_> {
+impl<'a> Driver<'a> {
+    async fn begin_session(
+        ring: Ring,
+        patience: Duration,
+        config: ShipperConfig,
+        readers: Box<dyn Reads>,
+        events: mpsc::Sender<Event>,
+        watcher: &'a mut dyn Watcher,
+    ) -> Result<Self, ShipError> {
+        let (session, welcome) = ring.first_node(patience).await?;
+        let link = Link::open(welcome.node, 0, session, events.clone()).await.map_err(ShipError::Session)?;
+        // Shippers of one host need not pause in step.
+        let seed = u64::from(std::process::id());
+        let mut driver = Self {
+            shipper: Shipper::new(config, seed),
+            answer_timeout: config.answer_timeout,
+            ring: ring.of_cluster(welcome.cluster),
+            origin: tokio::time::Instant::now(),
+            links: BTreeMap::new(),
+            next_link: 1,
+            addresses: BTreeMap::new(),
+            readers,
+            events,
+            watcher,
+            report: ShipReport::default(),
+            held_back: HeldBack::default(),
+            catalog_open: true,
+            done: false,
+        };
+        driver.link_up(link);
+        Ok(driver)
+    }
+
     fn begin(&mut self, found: &[FoundPartition]) {
         self.feed(Input::Start);
         for partition in found {
@@ -181,7 +212,10 @@ impl Driver<'_> {
                     stopping = true;
                     self.feed(Input::Stop);
                 }
-                _ = tick.tick() => self.watcher.progress(&self.shipper.status()),
+                _ = tick.tick() => {
+                    self.watcher.progress(&self.shipper.status());
+                    self.watcher.look(&self.shipper);
+                }
                 event = inbox.recv() => self.take(event.expect("the driver itself holds a sender")),
                 () = tokio::time::sleep_until(wake) => self.feed(Input::Timeout),
             }
@@ -189,6 +223,7 @@ impl Driver<'_> {
         self.report.finished = !stopping;
         self.report.status = self.shipper.status();
         self.watcher.progress(&self.report.status);
+        self.watcher.look(&self.shipper);
         for link in self.links.values() {
             link.close();
         }
@@ -206,6 +241,10 @@ impl Driver<'_> {
             Event::Input(Input::ShipAck { from, ack }) => {
                 self.held_back.look(&ack);
                 self.feed(Input::ShipAck { from, ack });
+            }
+            Event::Input(Input::SourceGone(partition)) => {
+                self.readers.forget(partition);
+                self.feed(Input::SourceGone(partition));
             }
             Event::Input(input) => self.feed(input),
             Event::Read { partition, torn_bytes, answer } => {
@@ -367,17 +406,22 @@ impl Driver<'_> {
         }
     }
 
-    /// Offers the catalogue to the owner of its shard, until it is taken or the tries are over: shipping needs no names.
+    /// Offers what was found, until it stands or the tries are over: shipping needs no names. Files show a part of what
+    /// there is, so nothing is taken away.
     fn offer_catalog(&self, catalog: &Catalog) {
-        let put = CatalogPut { revision: catalog.revision, catalog: catalog.encode() };
-        let Some(first) = self.links.values().next().map(Link::control) else { return };
-        let (ring, events, wait) = (self.ring.clone(), self.events.clone(), self.answer_timeout);
+        let (ring, events, seen) = (self.ring.clone(), self.events.clone(), catalog.clone());
         tokio::spawn(async move {
             for _ in 0..CATALOG_TRIES {
-                let deadline = tokio::time::Instant::now() + wait;
-                if put_catalog(&ring, &first, put.clone(), deadline).await {
-                    let _ = events.send(Event::CatalogOffered(true)).await;
-                    return;
+                match agree(&ring, &|standing| merge(standing, &seen, Scope::Partial)).await {
+                    Ok(_) => {
+                        let _ = events.send(Event::CatalogOffered(true)).await;
+                        return;
+                    }
+                    Err(error @ AgreeError::Merge(_)) => {
+                        tracing::warn!(error = chain(&error), "the names are not offered; fix the mapping");
+                        break;
+                    }
+                    Err(error) => tracing::debug!(error = chain(&error), "no agreement on the catalogue yet"),
                 }
                 tokio::time::sleep(CATALOG_PAUSE).await;
             }
@@ -403,32 +447,8 @@ async fn open_link(
     }
 }
 
-/// One try: ask who owns the catalogue's shard, and give it to that node over a session of its own.
-async fn put_catalog(
-    ring: &Ring,
-    first: &kennel_transport::rpc::Caller,
-    put: CatalogPut,
-    deadline: tokio::time::Instant,
-) -> bool {
-    let view = ask(first.clone(), Message::ViewRequest(ViewRequest), deadline).await;
-    let Some(Message::View(view)) = view else { return false };
-    let owner = view.shards.iter().find(|shard| shard.shard == CATALOG_SHARD).and_then(|shard| shard.owner);
-    let Some(owner) = view.nodes.iter().find(|node| Some(node.node) == owner) else { return false };
-    let Ok(address) = owner.address.parse() else { return false };
-    let Ok((session, _)) = ring.connect(address, Some(owner.node)).await else { return false };
-    let answer = put_over(&session, put, deadline).await;
-    session.close(kennel_transport::close::CloseCode::DONE, "the catalogue was offered");
-    answer
-}
-
-async fn put_over(session: &Arc<dyn Session>, put: CatalogPut, deadline: tokio::time::Instant) -> bool {
-    let Ok(lane) = session.open(kennel_transport::lane::Lane::Control).await else { return false };
-    let (control, _unasked) = kennel_transport::rpc::Caller::new(lane);
-    matches!(ask(control, Message::CatalogPut(put), deadline).await, Some(Message::CatalogAck(_)))
-}
-
 /// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -24,7 +24,7 @@ const LANE_QUEUE_MAX: usize = 8192;
 
 /// A session that stands.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     node: NodeId,
     /// Tells this session from earlier ones to the same node.
     number: u64,

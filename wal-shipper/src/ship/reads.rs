@@ -10,6 +10,14 @@ use tokio::sync::mpsc;
 use super::driver::Event;
 use crate::source::{FoundPartition, PartitionReader};
 
+/// Whoever reads a source for the driver.
+pub(crate) trait Reads: Send {
+    /// Starts a read; its answer comes as an event, once.
+    fn start(&self, read: SourceRead);
+    /// The source has a partition no more.
+    fn forget(&self, partition: PartitionKey);
+}
+
 /// A reader per partition. Two reads of one partition (after a rewind) take turns.
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -22,9 +30,14 @@ impl Readers {
         let reader = |found: &FoundPartition| (found.key, Arc::new(Mutex::new(PartitionReader::new(found.clone()))));
         Self { readers: found.iter().map(reader).collect(), events }
     }
+}
 
-    /// Starts a read; its answer comes as an event.
-    pub(super) fn start(&self, read: SourceRead) {
+impl Reads for Readers {
+    fn forget(&self, _partition: PartitionKey) {
+        // What an import found stays what it found.
+    }
+
+    fn start(&self, read: SourceRead) {
         let reader = Arc::clone(self.readers.get(&read.partition).expect("only named partitions are read"));
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {

@@ -32,7 +32,14 @@ impl Filter {
 
     /// Whether a partition is chosen.
     pub fn matches(&self, partition: PartitionKey, mapping: &Mapping) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(partition, mapping));
+        let stream = mapping.stream_name(partition.stream);
+        let topic = mapping.topic_name(partition.stream, partition.topic);
+        self.matches_names(partition, &stream, &topic)
+    }
+
+    /// The same where somebody knows what the stream and the topic are called.
+    pub fn matches_names(&self, partition: PartitionKey, stream: &str, topic: &str) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(partition, stream, topic));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 }
@@ -46,15 +53,13 @@ impl Pattern {
         Ok(Self(parts))
     }
 
-    fn matches(&self, partition: PartitionKey, mapping: &Mapping) -> bool {
-        let stream = mapping.stream_name(partition.stream);
-        let topic = mapping.topic_name(partition.stream, partition.topic);
+    fn matches(&self, partition: PartitionKey, stream: &str, topic: &str) -> bool {
         let words = [
             (partition.stream.to_string(), stream),
             (partition.topic.to_string(), topic),
-            (partition.partition.to_string(), String::new()),
+            (partition.partition.to_string(), ""),
         ];
-        self.0.iter().zip(&words).all(|(part, (id, name))| glob(part, id) || (!name.is_empty() && glob(part, name)))
+        self.0.iter().zip(words).all(|(part, (id, name))| glob(part, &id) || (!name.is_empty() && glob(part, name)))
     }
 }
 

@@ -21,5 +21,5 @@ mod segments;
 pub use catalog::catalog;
 pub use filter::{Filter, FilterError};
 pub use mapping::{Mapping, MappingError};
-pub use scan::{FoundPartition, ScanError, SegmentName, scan};
+pub use scan::{FoundPartition, ScanError, SegmentName, find, scan};
 pub use segments::{PartitionReader, SourceRead};

@@ -121,6 +121,15 @@ pub fn scan(directory: &Path) -> Result<Vec<FoundPartition>, ScanError> {
     Ok(found)
 }
 
+/// One partition of a data directory, under a key whose life somebody else knows: a server, which tells when it was
+/// created. Purges are counted from there on.
+pub fn find(directory: &Path, key: PartitionKey) -> Result<FoundPartition, ScanError> {
+    let directory = directory.join(format!("streams/{}/topics/{}/partitions/{}", key.stream, key.topic, key.partition));
+    let recreated = key.incarnation.0.saturating_sub(incarnation(&directory)?.0);
+    let segments = list_segments(&directory)?;
+    Ok(FoundPartition { key, recreated, directory, segments })
+}
+
 /// Subdirectories whose name is an id. None if the directory is not there: Iggy leaves empty ones behind.
 fn numbered(directory: &Path) -> Result<Vec<(u32, PathBuf)>, ScanError> {
     let mut found = Vec::new();

@@ -1,0 +1,138 @@
+//! Drives the watch: a thread of its own with one session, so that a rest of 300 us is one, and so that what the watch
+//! costs can be read off the thread's own clock.
+//!
+//! A timer of the runtime sleeps for one to two milliseconds whatever is asked of it; a thread sleeps for 50 us more than
+//! is asked. Nothing else runs here, so nothing waits while it sleeps.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kennel_core::shipper::{Input, SourceState};
+use kennel_protocol::catalog::Catalog;
+use kennel_protocol::ids::Offset;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{mpsc, watch};
+
+use super::health::SourceHealth;
+use super::metrics;
+use super::pace::Pace;
+use super::sizes::Sizes;
+use super::source::{LiveError, LiveSession, LiveSource};
+use super::watch::{Answer, Ask, News, Watch};
+use crate::ship::Event;
+
+/// First and longest pause before the session is opened again.
+const RECONNECT_MIN: Duration = Duration::from_millis(20);
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// The watch with all that it talks to.
+pub(crate) struct WatchTask {
+    pub(crate) source: Arc<dyn LiveSource>,
+    pub(crate) watch: Watch,
+    pub(crate) pace: Pace,
+    pub(crate) sizes: Arc<Sizes>,
+    pub(crate) health: Arc<SourceHealth>,
+    pub(crate) events: mpsc::Sender<Event>,
+    /// The newest whole picture, for whoever puts catalogues.
+    pub(crate) pictures: watch::Sender<Option<Catalog>>,
+    /// What stands in the ring, whenever that is another than was known.
+    pub(crate) standing: mpsc::Receiver<Catalog>,
+}
+
+/// Nobody takes the news any more.
+struct Unheard;
+
+impl WatchTask {
+    /// Runs until `stop` says so.
+    pub(crate) fn run(mut self, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async move {
+            tokio::select! {
+                // A sender that is gone means the same.
+                _ = stop.wait_for(|stop| *stop) => {}
+                () = self.watch() => {}
+            }
+        });
+        Ok(())
+    }
+
+    async fn watch(&mut self) {
+        let mut pause = RECONNECT_MIN;
+        loop {
+            let failed = match self.source.connect().await {
+                Ok(session) => {
+                    self.health.connected();
+                    self.watch.new_session();
+                    pause = RECONNECT_MIN;
+                    match self.rounds(&*session).await {
+                        Ok(Unheard) => return,
+                        Err(failed) => failed,
+                    }
+                }
+                Err(failed) => failed,
+            };
+            if self.health.trouble().is_none() {
+                tracing::warn!(error = %failed, "the watch lost the Iggy server; it is tried again");
+            }
+            metrics::session_lost();
+            self.health.lost(failed.to_string());
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RECONNECT_MAX);
+        }
+    }
+
+    async fn rounds(&mut self, session: &dyn LiveSession) -> Result<Unheard, LiveError> {
+        loop {
+            let (started, cpu) = (Instant::now(), thread_cpu());
+            while let Ok(standing) = self.standing.try_recv() {
+                self.watch.take_standing(&standing);
+            }
+            loop {
+                let answer = match self.watch.ask() {
+                    Ask::Streams => Answer::Streams(session.streams().await?),
+                    Ask::Topics(stream) => Answer::Topics(session.topics(stream).await?),
+                    Ask::Partitions(topic) => Answer::Partitions(session.partitions(topic).await?),
+                    Ask::Rest => break,
+                };
+                self.watch.answer(answer);
+                if let Err(unheard) = self.tell().await {
+                    return Ok(unheard);
+                }
+            }
+            if self.watch.take_named() {
+                self.pictures.send_replace(Some(self.watch.catalog()));
+            }
+            let used = thread_cpu();
+            self.health.round(used);
+            let moved = self.watch.take_moved();
+            std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), moved));
+            // A stop, and the SDK's own tasks, get their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn tell(&mut self) -> Result<(), Unheard> {
+        for news in self.watch.take_news() {
+            let input = match news {
+                News::Partition { key, seen } => {
+                    self.sizes.saw(key, &seen);
+                    // Where it really starts, only a poll says.
+                    Input::Source(SourceState { partition: key, start: Offset(0), end: Some(seen.end) })
+                }
+                News::Gone(key) => {
+                    self.sizes.forget(key);
+                    Input::SourceGone(key)
+                }
+            };
+            self.events.send(Event::Input(input)).await.map_err(|_| Unheard)?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a processor this thread has used.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
