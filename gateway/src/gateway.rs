@@ -81,7 +81,7 @@ impl Gateway {
 
     /// What reads the counts after the gateway was moved elsewhere.
     pub fn counting(&self) -> Counting {
-        Counting(Arc::clone(&self.shared))
+        Counting { address: self.address, shared: Arc::clone(&self.shared) }
     }
 
     /// Closes the listener and all sessions, and waits for them.
@@ -98,22 +98,30 @@ impl Gateway {
 
 /// Reads the counts of a gateway.
 #[derive(Debug, Clone)]
-pub struct Counting(Arc<Shared>);
+pub struct Counting {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
 
 impl Counting {
     /// What the gateway has done.
     pub fn counts(&self) -> GatewayCounts {
-        self.0.counters.counts()
+        self.shared.counters.counts()
     }
 
     /// Whether its server can be reached, as far as sessions have tried.
     pub fn has_origin(&self) -> bool {
-        !*self.0.origin.watch().borrow()
+        !*self.shared.origin.watch().borrow()
     }
 
     /// Where its server is, as it was told.
     pub fn origin(&self) -> &str {
-        &self.0.settings.origin
+        &self.shared.settings.origin
+    }
+
+    /// Where the gateway listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 

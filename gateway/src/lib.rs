@@ -14,6 +14,8 @@
 
 pub mod poll;
 pub mod ring;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 mod counters;
 mod error;
@@ -23,6 +25,8 @@ mod origin;
 mod roster;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod verdicts;
 mod wire;
@@ -35,3 +39,5 @@ pub use settings::{
     COMPARE_EVERY, EmptyPolls, Endpoint, GatewaySettings, GatewayTls, IDLE, NoEndpoint, OriginTls,
     READS_WITHOUT_ORIGIN, SESSIONS_MAX, VERDICT,
 };
+pub use verdicts::{Generation, Proofs, Standing, Verdicts};
+pub use written::Written;

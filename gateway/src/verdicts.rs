@@ -30,17 +30,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Rises with every change that passes through the gateway: what was found before it counts no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Generation(u64);
+pub struct Generation(u64);
 
 /// What one session may poll.
 #[derive(Debug, Default)]
-pub(crate) struct Verdicts {
+pub struct Verdicts {
     topics: HashMap<Bytes, (Instant, Generation)>,
 }
 
 impl Verdicts {
     /// The server let the session poll a topic, by its name on the wire. The question was asked under `generation`.
-    pub(crate) fn allow(&mut self, topic: &Bytes, now: Instant, generation: Generation) {
+    pub fn allow(&mut self, topic: &Bytes, now: Instant, generation: Generation) {
         if self.topics.len() >= VERDICTS_MAX && !self.topics.contains_key(topic) {
             self.topics.clear();
         }
@@ -49,27 +49,29 @@ impl Verdicts {
     }
 
     /// The server did not.
-    pub(crate) fn deny(&mut self, topic: &[u8]) {
+    pub fn deny(&mut self, topic: &[u8]) {
         self.topics.remove(topic);
     }
 
-    pub(crate) fn forget(&mut self) {
+    /// Another user may be logged in: nothing is known any more.
+    pub fn forget(&mut self) {
         self.topics.clear();
     }
 
-    pub(crate) fn allows(&self, topic: &[u8], now: Instant, life: Duration, current: Generation) -> bool {
+    /// Whether the server let the session poll the topic in the last `life`, and nothing was changed since.
+    pub fn allows(&self, topic: &[u8], now: Instant, life: Duration, current: Generation) -> bool {
         self.topics.get(topic).is_some_and(|(at, generation)| *generation == current && now < *at + life)
     }
 
     /// Whether anything may still be read.
-    pub(crate) fn any(&self, now: Instant, life: Duration, current: Generation) -> bool {
+    pub fn any(&self, now: Instant, life: Duration, current: Generation) -> bool {
         self.topics.values().any(|(at, generation)| *generation == current && now < *at + life)
     }
 }
 
 /// What is known of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub enum Standing {
     /// Ring and server held the same.
     Proven,
     /// Nobody has compared, or not lately.
@@ -86,31 +88,34 @@ enum Found {
 
 /// What the ring may be trusted with. Shared by all sessions.
 #[derive(Debug, Default)]
-pub(crate) struct Proofs {
+pub struct Proofs {
     generation: AtomicU64,
     partitions: Mutex<HashMap<PartitionKey, Found>>,
 }
 
 impl Proofs {
-    pub(crate) fn generation(&self) -> Generation {
+    /// Under which a question is asked now.
+    pub fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
     /// Something was changed: nothing that was found before counts.
-    pub(crate) fn change(&self) {
+    pub fn change(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Ring and server held the same message. The server was asked under `generation`.
-    pub(crate) fn same(&self, partition: PartitionKey, now: Instant, generation: Generation) {
+    pub fn same(&self, partition: PartitionKey, now: Instant, generation: Generation) {
         self.insert(partition, Found::Same(now, generation));
     }
 
-    pub(crate) fn differs(&self, partition: PartitionKey, now: Instant) {
+    /// Ring and server held different messages at an offset.
+    pub fn differs(&self, partition: PartitionKey, now: Instant) {
         self.insert(partition, Found::Differs(now + DISTRUST));
     }
 
-    pub(crate) fn standing(&self, partition: PartitionKey, now: Instant, life: Duration) -> Standing {
+    /// What is known of a partition, if what was found counts for `life`.
+    pub fn standing(&self, partition: PartitionKey, now: Instant, life: Duration) -> Standing {
         let found = self.partitions.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied();
         match found {
             Some(Found::Differs(until)) if now < until => Standing::Distrusted,
@@ -120,7 +125,7 @@ impl Proofs {
     }
 
     /// Ring and server could not be compared now.
-    pub(crate) fn unclear(&self, partition: PartitionKey, now: Instant) {
+    pub fn unclear(&self, partition: PartitionKey, now: Instant) {
         self.insert(partition, Found::Differs(now + PAUSE));
     }
 

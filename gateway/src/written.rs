@@ -20,14 +20,14 @@ const UNPLACED: Duration = Duration::from_secs(5);
 
 /// How far one session has written.
 #[derive(Debug, Default)]
-pub(crate) struct Written {
+pub struct Written {
     ends: HashMap<(StreamId, TopicId, PartitionId), Offset>,
     unplaced_until: Option<Instant>,
 }
 
 impl Written {
     /// Takes note of a send that the server confirmed: its request as far as it is in memory, and the reply's body.
-    pub(crate) fn confirmed(&mut self, request: &[u8], reply: &[u8], now: Instant) {
+    pub fn confirmed(&mut self, request: &[u8], reply: &[u8], now: Instant) {
         let messages = messages(request);
         let confirmations = SendMessagesResponse::decode_from(reply).map(|reply| reply.confirmations);
         match (messages, confirmations) {
@@ -44,7 +44,7 @@ impl Written {
     }
 
     /// Whether the session may have written to the partition at or above `committed`.
-    pub(crate) fn beyond(&mut self, partition: &PartitionKey, committed: Offset, now: Instant) -> bool {
+    pub fn beyond(&mut self, partition: &PartitionKey, committed: Offset, now: Instant) -> bool {
         if self.unplaced_until.is_some_and(|until| now < until) {
             return true;
         }

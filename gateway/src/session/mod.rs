@@ -33,6 +33,9 @@ use crate::written::Written;
 /// SDK give up the connection that it has.
 const CONNECTION_CLOSED: u32 = 206;
 
+/// Iggy's code for "not admitted here, ask another node".
+const NOT_ACCEPTED: u32 = 58;
+
 /// One client's session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -47,6 +50,8 @@ pub(crate) struct Session {
     written: Written,
     /// What the server's metadata had committed when it last replied.
     commit: u64,
+    /// Whether the server's node said that another has to do what was asked.
+    was_refused: bool,
 }
 
 /// Why a request was not answered.
@@ -74,7 +79,7 @@ impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Wire, origin: Connected, address: Endpoint) -> Self {
         let away = shared.origin.watch();
         let (verdicts, written) = (Verdicts::default(), Written::default());
-        Self { shared, client, origin: Some(origin), away, address, verdicts, written, commit: 0 }
+        Self { shared, client, origin: Some(origin), away, address, verdicts, written, commit: 0, was_refused: false }
     }
 
     /// Serves the client until either side is done.
@@ -150,6 +155,7 @@ impl Session {
             Ok(reply) => reply,
             Err(trouble) => return self.recover(trouble, request).await,
         };
+        self.was_refused |= reply.header.is_reply() && reply.header.status() == NOT_ACCEPTED;
         if wish == Wish::Send && reply.header.is_reply() && reply.header.status() == 0 {
             self.written.confirmed(&request.front, reply.body().map_or(&[], |body| body), Instant::now());
         }
@@ -159,12 +165,14 @@ impl Session {
         self.relay(reply).await
     }
 
-    /// Names the gateway as the only node. If another node decides, the client has to go there, through the gateway.
+    /// Names the gateway as the only node. Where another node decides than the session's, new sessions go there; this
+    /// one does once its node has refused something, which is when an SDK asks again who decides.
     async fn relay_roster(&mut self, reply: Incoming) -> Result<(), SessionError> {
         let Some(roster) = reply.body().and_then(|body| Roster::parse(body)) else { return self.relay(reply).await };
         let connected = self.origin.as_ref().map(|origin| origin.address);
         if let (Some(deciding), Some(connected)) = (roster.deciding(), connected)
             && self.shared.origin.follow(&deciding, connected).await
+            && self.was_refused
         {
             return Err(SessionError::OriginEnded);
         }
