@@ -432,6 +432,7 @@ impl Running {
                     "the source differs from what the ring holds; the partition is stopped"
                 );
             }
+            Note::Abandoned(setback) => tracing::debug!(%shard, ?setback, "an attempt to own the shard was abandoned"),
             Note::Halted(why) => tracing::error!(%shard, why, "halted"),
         }
     }

@@ -9,7 +9,7 @@ use kennel_protocol::object::{Claim, Copyset, LogPosition, SlotObject};
 use kennel_protocol::wire::{Ask, AskAnswer, ShardMessage};
 
 use super::ground::Ground;
-use super::io::{BucketId, BucketRequest, BucketResult, Effects, Note, Then};
+use super::io::{BucketId, BucketRequest, BucketResult, Effects, Note, Setback, Then};
 use crate::time::Instant;
 
 /// How many nodes of the ring are asked besides those that a claim is to name, once those were silent for a round.
@@ -52,8 +52,8 @@ pub(crate) struct Candidate {
 pub(crate) enum Attempt {
     /// Goes on.
     Continues,
-    /// Comes to nothing now.
-    Fails,
+    /// Comes to nothing now. What it says is for people.
+    Fails(Option<Setback>),
     /// The past is reachable and nobody hears the owner: claim with this copy set.
     Claims(Copyset),
 }
@@ -90,7 +90,7 @@ impl Candidate {
                     ground.learn(claim);
                     if newer && known > Epoch(0) {
                         // Somebody was quicker: it gets the time to show itself.
-                        return Attempt::Fails;
+                        return Attempt::Fails(Some(Setback::NewerClaim));
                     }
                 }
                 self.phase = Phase::Manifest(ground.request(BucketRequest::NewestManifest, effects));
@@ -103,7 +103,7 @@ impl Candidate {
                 if let Some(seen) = written_by.filter(|epoch| *epoch > newest) {
                     // R30: either somebody claimed meanwhile, or claims were deleted: then nothing may be claimed.
                     effects.then(Then::Note(Note::ClaimMissing { newest, seen }));
-                    return Attempt::Fails;
+                    return Attempt::Fails(None);
                 }
                 self.look_for_open(ground, newest, effects)
             }
@@ -128,7 +128,7 @@ impl Candidate {
                 | Phase::Opened { id: awaited, .. }
                 | Phase::Claim(awaited),
                 _,
-            ) if *awaited == id => Attempt::Fails,
+            ) if *awaited == id => Attempt::Fails(Some(Setback::Bucket)),
             _ => Attempt::Continues,
         }
     }
@@ -220,8 +220,14 @@ impl Candidate {
         let heard_by_me = !self.renews && ground.hears_owner(ground.config.node);
         let newer = answers.values().any(|answer| answer.newest > known.max(ground.fence()));
         let heard = !self.renews && answers.values().any(|answer| answer.hears_owner && answer.newest >= known);
-        if heard_by_me || newer || heard {
-            return Attempt::Fails;
+        if heard_by_me {
+            return Attempt::Fails(Some(Setback::OwnerHeard));
+        }
+        if newer {
+            return Attempt::Fails(Some(Setback::NewerEpoch));
+        }
+        if heard {
+            return Attempt::Fails(Some(Setback::OwnerHeardElsewhere));
         }
         let answered = |copyset: &Copyset| {
             let speaks = |journal: &JournalId| {
@@ -234,7 +240,7 @@ impl Candidate {
             if answered < needed {
                 if ground.now >= self.deadline {
                     effects.then(Then::Note(Note::PastUnreachable { epoch: open.epoch, answered, needed }));
-                    return Attempt::Fails;
+                    return Attempt::Fails(None);
                 }
                 return Attempt::Continues;
             }
@@ -244,7 +250,7 @@ impl Candidate {
         if let Some(copyset) = core::iter::once(self.wanted(ground)).chain(others).find(speaks) {
             return Attempt::Claims(copyset);
         }
-        if ground.now >= self.deadline { Attempt::Fails } else { Attempt::Continues }
+        if ground.now >= self.deadline { Attempt::Fails(Some(Setback::CopiesSilent)) } else { Attempt::Continues }
     }
 
     pub(crate) fn on_timeout(&mut self, ground: &mut Ground, effects: &mut Effects) -> Attempt {
@@ -257,7 +263,7 @@ impl Candidate {
                 self.weigh(ground, effects)
             }
             Phase::Finding(_) | Phase::Manifest(_) | Phase::Opened { .. } | Phase::Claim(_) => {
-                if ground.now < self.deadline { Attempt::Continues } else { Attempt::Fails }
+                if ground.now < self.deadline { Attempt::Continues } else { Attempt::Fails(Some(Setback::Bucket)) }
             }
         }
     }

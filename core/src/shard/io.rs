@@ -355,6 +355,8 @@ pub enum Note {
         /// How many are needed.
         needed: usize,
     },
+    /// An attempt to own the shard came to nothing for now; another will follow.
+    Abandoned(Setback),
     /// A manifest was written under an epoch above every claim found (PROTOCOL R30). Once is a race with another
     /// claimant; again and again means that claims were deleted from the bucket.
     ClaimMissing {
@@ -367,6 +369,25 @@ pub enum Note {
     Diverged(PartitionKey, Divergence),
     /// The shard halted.
     Halted(String),
+}
+
+/// Why an attempt to own the shard came to nothing (PROTOCOL R1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setback {
+    /// This node hears the owner again.
+    OwnerHeard,
+    /// Another node hears the owner, or is about to own the shard.
+    OwnerHeardElsewhere,
+    /// Another node knows a newer epoch.
+    NewerEpoch,
+    /// A newer claim was found in the bucket.
+    NewerClaim,
+    /// The bucket did not answer, or not in time.
+    Bucket,
+    /// Too few journals of the copy set to be named answered in time.
+    CopiesSilent,
+    /// Another claim stood first, or the own one stood and its epoch did not open in time.
+    NotOpened,
 }
 
 /// What to do, in order. See the module's documentation for what waits for what.

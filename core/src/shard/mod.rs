@@ -39,7 +39,7 @@ pub use flaw::{Flaw, Flaws};
 pub use invariants::Violation;
 pub use io::{
     BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Note, Persist, PersistId, Placement,
-    RecoveredShard, RoleChange, SessionId, ShardStatus, SlotBody, Then,
+    RecoveredShard, RoleChange, SessionId, Setback, ShardStatus, SlotBody, Then,
 };
 pub use weight::Weight;
 
@@ -311,7 +311,11 @@ impl Shard {
         let Role::Candidate(candidate) = &self.role else { return };
         match attempt {
             Attempt::Continues => {}
-            Attempt::Fails => self.role = Role::Idle(Idle::after_failure(&mut self.ground, candidate.failures)),
+            Attempt::Fails(setback) => {
+                let failures = candidate.failures;
+                effects.then.extend(setback.map(|setback| Then::Note(Note::Abandoned(setback))));
+                self.role = Role::Idle(Idle::after_failure(&mut self.ground, failures));
+            }
             Attempt::Claims(copyset) => {
                 let claimant = Claimant::start(&mut self.ground, copyset, candidate.failures, effects);
                 self.role = Role::Claimant(Box::new(claimant));
@@ -323,7 +327,11 @@ impl Shard {
         let Role::Claimant(claimant) = &self.role else { return };
         match step {
             Step::Continues => {}
-            Step::Fails => self.role = Role::Idle(Idle::after_failure(&mut self.ground, claimant.failures)),
+            Step::Fails => {
+                let failures = claimant.failures;
+                effects.then(Then::Note(Note::Abandoned(Setback::NotOpened)));
+                self.role = Role::Idle(Idle::after_failure(&mut self.ground, failures));
+            }
             Step::Overtaken(by) => {
                 effects.then(Then::Note(Note::Fenced { epoch: claimant.epoch(), by }));
                 self.role = Role::Idle(Idle::after_failure(&mut self.ground, claimant.failures));
