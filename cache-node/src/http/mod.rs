@@ -21,8 +21,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use report::{
-    BucketReport, CacheReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport, StatusReport,
-    TailReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport,
+    StatusReport, StreamReport, TailReport, TopicReport,
 };
 
 use crate::metrics;

@@ -35,6 +35,9 @@ pub struct StatusReport {
     pub bucket: BucketReport,
     /// The cache of cold blocks.
     pub cache: CacheReport,
+    /// What there is, by name, as far as this node has seen; none where nobody has told.
+    #[serde(default)]
+    pub catalog: Option<CatalogReport>,
     /// The newest batches in memory.
     pub tail: TailReport,
     /// Open sessions of all kinds.
@@ -174,6 +177,41 @@ pub struct CacheReport {
     pub memory_bytes_max: u64,
     /// Most bytes on disk; 0 is off.
     pub disk_bytes_max: u64,
+}
+
+/// Streams and topics by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CatalogReport {
+    /// Which catalogue.
+    pub revision: u64,
+    /// Topics in it.
+    pub topics_total: u64,
+    /// Partitions in it.
+    pub partitions_total: u64,
+    /// The first streams, with the first topics, in id order.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StreamReport {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its topics.
+    pub topics: Vec<TopicReport>,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TopicReport {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u64,
 }
 
 /// The newest batches in memory.

@@ -5,34 +5,25 @@ use std::time::Duration;
 
 use kennel_core::membership::Membership;
 use kennel_protocol::batch::batches;
-use kennel_protocol::catalog::Catalog;
 use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::frame::{Frame, FrameKind};
-use kennel_protocol::ids::{Epoch, Incarnation, NodeId, Offset, ShardId};
-use kennel_protocol::keys::CatalogKey;
+use kennel_protocol::ids::{Epoch, NodeId, Offset, ShardId};
 use kennel_protocol::wire::{
-    CatalogAck, CatalogPut, ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, Served,
-    View, WireError,
+    ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, Role, Served, View, WireError,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::catalog_book::CatalogBook;
 use super::peers::Peers;
 use super::roles::Roles;
 use super::serve::refuse;
 use super::shard_task::ShardInput;
-use crate::bucket::{Bucket, CreateOutcome};
 use crate::metrics::{self, Tier};
 use crate::read::{FetchedPieces, ReadOutcome, Reader};
 
 /// How long a question may take beyond what its asker is willing to wait.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Most catalogues of one listing.
-const CATALOGS_MAX: usize = 100_000;
-
-/// The shard under whose claim the catalogue lives (PROTOCOL R29).
-const CATALOG_SHARD: ShardId = ShardId(0);
 
 /// Everything that questions are answered from.
 #[derive(Debug)]
@@ -42,7 +33,7 @@ pub(super) struct Answers {
     pub(super) reader: Arc<Reader>,
     pub(super) roles: Arc<Roles>,
     pub(super) peers: Peers,
-    pub(super) bucket: Bucket,
+    pub(super) catalog: CatalogBook,
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
 }
 
@@ -57,25 +48,28 @@ pub(super) enum Batches {
 
 impl Answers {
     /// The answer to a question as a frame. Errors are answers.
-    pub(super) async fn frame(&self, question: Message, correlation: u64) -> Frame {
+    pub(super) async fn frame(&self, question: Message, asker: Role, correlation: u64) -> Frame {
         match question {
             Message::Fetch(fetch) => match self.fetch(fetch).await {
                 Ok(Batches::Here(pieces)) => pieces.into_frame(correlation),
                 Ok(Batches::There(fetched)) => Message::Fetched(fetched).encode(correlation),
                 Err(error) => Message::Error(error).encode(correlation),
             },
-            question => self.answer(question).await.unwrap_or_else(Message::Error).encode(correlation),
+            question => self.answer(question, asker).await.unwrap_or_else(Message::Error).encode(correlation),
         }
     }
 
     /// The answer to any question but a fetch.
-    pub(super) async fn answer(&self, question: Message) -> Result<Message, WireError> {
+    pub(super) async fn answer(&self, question: Message, asker: Role) -> Result<Message, WireError> {
         match question {
             Message::ViewRequest(_) => Ok(Message::View(self.view())),
             Message::PositionsRequest(request) => self.positions(request).await,
             Message::CompareRequest(request) => self.compare(request).await,
             Message::PartitionsRequest(request) => self.partitions(request.shard).await,
-            Message::CatalogPut(put) => self.put_catalog(put).await,
+            Message::CatalogRequest(request) => self.catalog.answer(request, asker).await,
+            // Readers may not say what things are called.
+            Message::CatalogPut(put) if asker == Role::Shipper => self.catalog.put(put).await,
+            Message::CatalogOffer(offer) if asker == Role::Shipper => self.catalog.offer(offer).await,
             Message::Fetch(fetch) => match self.fetch(fetch).await? {
                 Batches::Here(pieces) => Ok(Message::Fetched(pieces.into_fetched())),
                 Batches::There(fetched) => Ok(Message::Fetched(fetched)),
@@ -179,29 +173,6 @@ impl Answers {
             ReadOutcome::Answer(pieces) => Ok(Batches::Here(pieces)),
             ReadOutcome::AskOwner => Err(self.moved(fetch.partition.shard(shard_count))),
         }
-    }
-
-    /// Stores a catalogue under its revision, if it is newer than what stands (PROTOCOL R29).
-    async fn put_catalog(&self, put: CatalogPut) -> Result<Message, WireError> {
-        let malformed = |error: &dyn std::error::Error| refuse(ErrorCode::Malformed, error.to_string(), None);
-        let catalog = Catalog::decode(&put.catalog).map_err(|error| malformed(&error))?;
-        if self.roles.owner(CATALOG_SHARD).1 != Some(self.node) {
-            return Err(self.moved(CATALOG_SHARD));
-        }
-        let unavailable = |error: &dyn std::error::Error| refuse(ErrorCode::BucketUnavailable, error.to_string(), None);
-        let listing = self.bucket.list(CatalogKey::PREFIX, CATALOGS_MAX).await.map_err(|error| unavailable(&error))?;
-        let newest = listing.entries.iter().filter_map(|entry| entry.key.parse::<CatalogKey>().ok());
-        let newest = newest.map(|key| key.number).max();
-        let revision = put.revision.max(catalog.revision);
-        if newest.is_none_or(|newest| newest < revision) {
-            let key = CatalogKey { number: revision }.to_string();
-            match self.bucket.create(&key, vec![put.catalog]).await {
-                CreateOutcome::Done | CreateOutcome::Exists => {}
-                CreateOutcome::Failed(error) | CreateOutcome::Unknown(error) => return Err(unavailable(&error)),
-            }
-        }
-        let revision = newest.unwrap_or(revision).max(revision);
-        Ok(Message::CatalogAck(CatalogAck { revision, incarnation_next: Incarnation(0) }))
     }
 }
 

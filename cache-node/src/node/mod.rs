@@ -11,6 +11,8 @@
 
 mod answers;
 mod bucket_edge;
+mod catalog_book;
+mod catalog_store;
 mod clock;
 mod compare;
 mod error;
@@ -22,6 +24,7 @@ mod read_lane;
 mod recovery;
 mod roles;
 mod serve;
+mod shard_settings;
 mod shard_task;
 mod start;
 mod status;
@@ -104,11 +107,6 @@ impl Node {
     /// Where it gossips.
     pub fn gossip_address(&self) -> SocketAddr {
         self.gossip_address
-    }
-
-    /// Where its status page is.
-    pub fn http_address(&self) -> SocketAddr {
-        self.http.address()
     }
 
     /// Returns when something happened that the node cannot live with, and says what.

@@ -53,12 +53,15 @@ pub(super) struct Peers {
     shared: Arc<Shared>,
 }
 
+/// A session, and the wire version that was agreed on.
+type Spoken = (Arc<dyn Session>, u16);
+
 #[derive(Debug)]
 struct Shared {
     connector: Arc<dyn Connector>,
     hello: Hello,
     addresses: Mutex<HashMap<NodeId, (String, ProcessId)>>,
-    sessions: Mutex<HashMap<NodeId, Arc<dyn Session>>>,
+    sessions: Mutex<HashMap<NodeId, Spoken>>,
     lanes: Mutex<HashMap<(NodeId, ShardId), mpsc::Sender<ShardMessage>>>,
     readers: Mutex<HashMap<NodeId, Caller>>,
     tasks: Mutex<JoinSet<()>>,
@@ -86,7 +89,7 @@ impl Peers {
             let before = lock(&self.shared.addresses).insert(member.node, now.clone());
             if before.is_some_and(|before| before != now) {
                 lock(&self.shared.readers).remove(&member.node);
-                if let Some(session) = lock(&self.shared.sessions).remove(&member.node) {
+                if let Some((session, _)) = lock(&self.shared.sessions).remove(&member.node) {
                     session.close(CloseCode::DONE, "the node was started again");
                 }
             }
@@ -114,8 +117,10 @@ impl Peers {
         let caller = if let Some(caller) = kept {
             caller
         } else {
-            let lane = self.session(to).await?.open(Lane::Read).await;
+            let (session, version) = self.session(to).await?;
+            let lane = session.open(Lane::Read).await;
             let (caller, _) = Caller::new(lane.map_err(|_| ForwardError::Unreachable(to))?);
+            let caller = caller.speaking(version);
             lock(&self.shared.readers).insert(to, caller.clone());
             caller
         };
@@ -124,32 +129,32 @@ impl Peers {
     }
 
     /// The session to a node, made if there is none.
-    async fn session(&self, to: NodeId) -> Result<Arc<dyn Session>, ForwardError> {
+    async fn session(&self, to: NodeId) -> Result<Spoken, ForwardError> {
         if let Some(session) = lock(&self.shared.sessions).get(&to).cloned() {
             return Ok(session);
         }
         let known = lock(&self.shared.addresses).get(&to).cloned();
         let (address, _) = known.ok_or(ForwardError::NotAMember(to))?;
         let connecting = timeout(CONNECT_PATIENCE, self.connect(&address)).await;
-        let session = connecting.ok().flatten().ok_or(ForwardError::Unreachable(to))?;
-        lock(&self.shared.sessions).insert(to, Arc::clone(&session));
+        let (session, version) = connecting.ok().flatten().ok_or(ForwardError::Unreachable(to))?;
+        lock(&self.shared.sessions).insert(to, (Arc::clone(&session), version));
         let (peers, watched) = (self.clone(), Arc::clone(&session));
         lock(&self.shared.tasks).spawn(async move {
             watched.closed().await;
             let mut sessions = lock(&peers.shared.sessions);
-            if sessions.get(&to).is_some_and(|current| Arc::ptr_eq(current, &watched)) {
+            if sessions.get(&to).is_some_and(|(current, _)| Arc::ptr_eq(current, &watched)) {
                 sessions.remove(&to);
             }
         });
-        Ok(session)
+        Ok((session, version))
     }
 
-    async fn connect(&self, address: &str) -> Option<Arc<dyn Session>> {
+    async fn connect(&self, address: &str) -> Option<Spoken> {
         let resolved = tokio::net::lookup_host(address).await.ok()?.next()?;
         let session = self.shared.connector.connect(resolved).await.ok()?;
         let deadline = Instant::now() + CONNECT_PATIENCE;
         match handshake_client(&*session, self.shared.hello.clone(), deadline).await {
-            Ok(_) => Some(session),
+            Ok(welcome) => Some((session, welcome.version)),
             Err(error) => {
                 tracing::warn!(address, error = %error, "another node refused this one");
                 None
@@ -186,7 +191,7 @@ impl Link {
 
     async fn deliver(&mut self, message: ShardMessage) -> Option<()> {
         if self.caller.as_ref().is_none_or(|caller| caller.over().is_some()) {
-            let session = self.peers.session(self.to).await.ok()?;
+            let (session, _) = self.peers.session(self.to).await.ok()?;
             let lane = session.open(Lane::Shard(self.shard)).await.ok()?;
             // The peer answers over its own link: nothing comes back here.
             let (caller, _) = Caller::new(lane);

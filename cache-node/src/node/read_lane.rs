@@ -42,7 +42,7 @@ pub(super) async fn run(answers: Arc<Answers>, role: Role, mut lane: LaneStream)
                     drop(replies.send(Message::Error(error).encode(correlation)).await);
                 }
                 Message::Follow(follow) => push(&answers, follow, correlation, &replies).await,
-                message => drop(replies.send(answers.frame(message, correlation).await).await),
+                message => drop(replies.send(answers.frame(message, role, correlation).await).await),
             }
             drop(turn);
         });

@@ -171,7 +171,7 @@ impl Serving {
                     }
                 }
                 question => {
-                    let answer = self.answers.answer(question).await;
+                    let answer = self.answers.answer(question, Role::Shipper).await;
                     if correlation.expects_answer()
                         && caller.reply(correlation, answer.unwrap_or_else(Message::Error)).await.is_err()
                     {

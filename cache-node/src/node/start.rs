@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use futures::FutureExt;
 use kennel_core::membership::{Member, Membership, Settled, Zone};
-use kennel_core::shard::{Effects, Flaws, Shard, ShardConfig, Sizes, Timing};
+use kennel_core::shard::{Effects, Shard};
 use kennel_protocol::ids::{ProcessId, ShardId};
 use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
 use kennel_protocol::object::ClusterIdentity;
@@ -23,6 +23,8 @@ use tokio::time::{Duration, Instant};
 
 use super::answers::Answers;
 use super::bucket_edge::BucketEdge;
+use super::catalog_book::CatalogBook;
+use super::catalog_store::CatalogStore;
 use super::clock::Clock;
 use super::error::NodeError;
 use super::journal_edge::JournalEdge;
@@ -31,6 +33,7 @@ use super::peers::Peers;
 use super::recovery::{Condition, ShardPart, sort_records};
 use super::roles::Roles;
 use super::serve::Serving;
+use super::shard_settings::shard_config;
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
 use super::status::StatusSources;
 use super::stowed::Stowed;
@@ -52,54 +55,17 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// Lines in the log about what a damaged journal lacks.
 const MISSING_REPORTS_MAX: usize = 64;
 
-/// An object waits for the idle interval below this size.
-const OBJECT_BYTES_IDLE: u64 = 64 << 10;
-
-/// Objects grow up to this size under load: at the default interval a shard takes 160 MB/s before it needs more PUTs.
-const OBJECT_BYTES_LOADED_MAX: u64 = 64 << 20;
-
-/// A take-over is a dozen requests to a bucket that may be slow: it gets this long, however quick its owner was missed.
-const OPEN_TIMEOUT_MIN: Duration = Duration::from_secs(10);
-
-/// An upload that says nothing for so long is sent a second time. S3 answers in 0.25 s at p99, so that hardly any is; and
-/// eight uploads in flight last for 3.2 s at the default interval, so that one stuck for ever does not hold up the rest.
-const CREATE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Bytes of one shard in flying uploads past which no further one starts: two objects of the largest size.
-const UPLOADS_BYTES_MAX: u64 = 128 << 20;
-
-/// Bytes of one shard that may wait for the bucket where the journal is in memory.
-const UNSTORED_MEMORY_BYTES_MAX: u64 = 256 << 20;
-
-/// Entries of one shard that may wait for the bucket: each keeps an estimated 600 bytes in memory.
-const UNSTORED_ENTRIES_MAX: u64 = 2 << 20;
-
-/// Entries of one object. Its index stays far below the format's limit.
-const OBJECT_ENTRIES_MAX: usize = 32_768;
-
-/// Bodies in one copy frame.
-const COPY_BYTES_MAX: u64 = 1 << 20;
-
-/// Entries in one copy frame; the wire allows more.
-const COPY_ENTRIES_MAX: usize = 1024;
-
-/// Bytes on the way to one follower of one shard.
-const COPY_WINDOW_BYTES: u64 = 16 << 20;
-
-/// Slots that a claimant reads ahead: at 30 ms a read, sixteen bring 500 slots a second.
-const WALK_WINDOW: u64 = 16;
-
 /// A fatal error that waits; the first one is enough.
 const FATAL_MAX: usize = 1;
 
 /// What the steps leave for each other.
-struct Foundation {
-    process: ProcessId,
+pub(super) struct Foundation {
+    pub(super) process: ProcessId,
     clock: Clock,
-    identity: ClusterIdentity,
+    pub(super) identity: ClusterIdentity,
     tls: TlsIdentity,
     bucket: Bucket,
-    journal: Journal,
+    pub(super) journal: Journal,
     recovered: Recovered,
     cache: Arc<BlockCache>,
     reachable: Arc<AtomicBool>,
@@ -141,8 +107,10 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let failed = startup.spawn_shards(parts, &reads.shards);
     let membership = startup.spawn_members();
     let reader = Arc::new(Reader::new(reads.shards, reads.cold));
-    let sessions = startup.spawn_serving(reader, membership.clone(), Box::new(listener));
-    let status = startup.status(reads.budget, membership, sessions).into_source();
+    let catalog = startup.spawn_catalog();
+    let answers = startup.answers(reader, membership.clone(), catalog.clone());
+    let sessions = startup.spawn_serving(answers, Box::new(listener));
+    let status = startup.status(reads.budget, membership, catalog, sessions).into_source();
     let http = Http::start(startup.settings.listen.http, status, handle).await.map_err(NodeError::Http)?;
     Ok(startup.finish(quic, http, failed))
 }
@@ -222,22 +190,34 @@ impl Startup {
         membership
     }
 
-    /// Starts to take sessions. Returns the places that are free.
-    fn spawn_serving(
-        &mut self,
+    /// Starts to keep the catalogue.
+    fn spawn_catalog(&mut self) -> CatalogBook {
+        let store = CatalogStore::new(self.foundation.bucket.clone());
+        let (roles, peers) = (Arc::clone(&self.links.roles), self.links.peers.clone());
+        let (book, keeper) = CatalogBook::new(self.settings.node.id, roles, peers, store);
+        self.tasks.spawn(keeper.run(self.stop.subscribe()));
+        book
+    }
+
+    fn answers(
+        &self,
         reader: Arc<Reader>,
         membership: watch::Receiver<Option<Arc<Membership>>>,
-        listener: Box<dyn Listener>,
-    ) -> Arc<Semaphore> {
-        let answers = Arc::new(Answers {
+        catalog: CatalogBook,
+    ) -> Arc<Answers> {
+        Arc::new(Answers {
             node: self.settings.node.id,
             shards: self.shards.clone(),
             reader,
             roles: Arc::clone(&self.links.roles),
             peers: self.links.peers.clone(),
-            bucket: self.foundation.bucket.clone(),
+            catalog,
             membership,
-        });
+        })
+    }
+
+    /// Starts to take sessions. Returns the places that are free.
+    fn spawn_serving(&mut self, answers: Arc<Answers>, listener: Box<dyn Listener>) -> Arc<Semaphore> {
         let sessions = Arc::new(Semaphore::new(self.settings.limits.sessions_max));
         let serving = Arc::new(Serving {
             policy: policy(&self.settings, &self.foundation),
@@ -254,6 +234,7 @@ impl Startup {
         &self,
         tail: Arc<TailBudget>,
         membership: watch::Receiver<Option<Arc<Membership>>>,
+        catalog: CatalogBook,
         sessions: Arc<Semaphore>,
     ) -> StatusSources {
         let foundation = &self.foundation;
@@ -269,6 +250,7 @@ impl Startup {
             tail,
             gossip: self.links.gossip.watch(),
             membership,
+            catalog,
             shards: self.shards.clone(),
             sessions,
             settings: self.settings.clone(),
@@ -443,50 +425,4 @@ struct Links {
     peers: Peers,
     roles: Arc<Roles>,
     gossip: Arc<Gossip>,
-}
-
-fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) -> ShardConfig {
-    let timing = &settings.timing;
-    // A journal in memory gives nothing back, so nothing may leave memory for it.
-    let keeps_bodies = foundation.journal.keeps_bodies();
-    let resident = settings.limits.resident_bytes_max / u64::from(foundation.identity.shard_count.max(1));
-    let unstored = settings.limits.unstored_bytes_max;
-    ShardConfig {
-        cluster: foundation.identity.cluster,
-        shard,
-        node: settings.node.id,
-        process: foundation.process,
-        journal: foundation.journal.journal_id(),
-        copies: settings.cluster.copies,
-        min_copies: settings.cluster.min_copies,
-        timing: Timing {
-            heartbeat: timing.heartbeat,
-            owner_timeout: timing.owner_timeout,
-            claim_stagger: timing.owner_timeout / 4,
-            round: timing.heartbeat * 2,
-            open_timeout: (timing.owner_timeout * 10).max(OPEN_TIMEOUT_MIN),
-            create_patience: CREATE_PATIENCE,
-            backoff_min: timing.heartbeat,
-            backoff_max: timing.owner_timeout * 4,
-            flush_interval: settings.flush.interval,
-            flush_interval_idle: settings.flush.interval_idle,
-            move_after: timing.settle * 2,
-        },
-        sizes: Sizes {
-            object_bytes_max: settings.flush.object_bytes_max,
-            object_bytes_loaded_max: settings.flush.object_bytes_max.max(OBJECT_BYTES_LOADED_MAX),
-            object_bytes_idle: OBJECT_BYTES_IDLE,
-            object_entries_max: OBJECT_ENTRIES_MAX,
-            uploads_max: settings.flush.uploads_in_flight,
-            uploads_bytes_max: UPLOADS_BYTES_MAX,
-            resident_bytes_max: if keeps_bodies { resident } else { u64::MAX },
-            unstored_bytes_max: if keeps_bodies { unstored } else { unstored.min(UNSTORED_MEMORY_BYTES_MAX) },
-            unstored_entries_max: UNSTORED_ENTRIES_MAX,
-            copy_bytes_max: COPY_BYTES_MAX,
-            copy_entries_max: COPY_ENTRIES_MAX,
-            copy_window_bytes: COPY_WINDOW_BYTES,
-            walk_window: WALK_WINDOW,
-        },
-        flaws: Flaws::NONE,
-    }
 }

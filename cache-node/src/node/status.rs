@@ -12,13 +12,14 @@ use kennel_protocol::ids::{ClusterId, PartitionKey, ProcessId, ShardId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use super::catalog_book::{CatalogBook, StandingCatalog};
 use super::shard_task::ShardInput;
 use crate::bucket::Bucket;
 use crate::config::Settings;
 use crate::gossip::GossipView;
 use crate::http::{
-    BucketReport, CacheReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport, StatusReport,
-    StatusSource, TailReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport,
+    StatusReport, StatusSource, StreamReport, TailReport, TopicReport,
 };
 use crate::journal::{IoMode, Journal};
 use crate::metrics;
@@ -26,6 +27,9 @@ use crate::read::{BlockCache, TailBudget};
 
 /// How long a shard may take to say how it is.
 const SHARD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Streams and topics that the report names, each.
+const NAMED_TOPICS_MAX: usize = 200;
 
 /// Everything that the report is read from.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) struct StatusSources {
     pub(super) tail: Arc<TailBudget>,
     pub(super) gossip: watch::Receiver<GossipView>,
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
+    pub(super) catalog: CatalogBook,
     pub(super) shards: Vec<mpsc::Sender<ShardInput>>,
     pub(super) sessions: Arc<Semaphore>,
     pub(super) settings: Settings,
@@ -82,6 +87,7 @@ impl StatusSources {
             journal: self.journal(),
             bucket: self.bucket(),
             cache: self.cache(),
+            catalog: self.catalog.standing().map(|standing| catalog_report(&standing)),
             tail: TailReport { used_bytes: self.tail.used(), capacity_bytes: self.settings.tail_bytes_max },
             sessions: (self.settings.limits.sessions_max - self.sessions.available_permits()) as u64,
         };
@@ -145,6 +151,27 @@ impl StatusSources {
             memory_bytes_max: self.settings.cache.memory_bytes,
             disk_bytes_max: self.settings.cache.disk_bytes,
         }
+    }
+}
+
+/// The first streams and topics by name: a status page is no place for a quarter of a million.
+fn catalog_report(standing: &StandingCatalog) -> CatalogReport {
+    let mut room = NAMED_TOPICS_MAX;
+    let streams = standing.catalog.streams.iter().take(NAMED_TOPICS_MAX).map(|stream| {
+        let topics = stream.topics.iter().take(room).map(|topic| TopicReport {
+            id: topic.id.0,
+            name: topic.name.clone(),
+            partitions: topic.partitions.len() as u64,
+        });
+        let topics: Vec<_> = topics.collect();
+        room -= topics.len();
+        StreamReport { id: stream.id.0, name: stream.name.clone(), topics }
+    });
+    CatalogReport {
+        revision: standing.revision,
+        streams: streams.collect(),
+        topics_total: standing.catalog.streams.iter().map(|stream| stream.topics.len() as u64).sum(),
+        partitions_total: standing.catalog.partitions().count() as u64,
     }
 }
 
