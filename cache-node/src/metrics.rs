@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::http::{ShardReport, StatusReport};
+use crate::http::{GatewayReport, ShardReport, StatusReport};
 
 /// Whether the node serves: 1 or 0.
 pub const NODE_READY: &str = "kennel_node_ready_bool";
@@ -82,6 +82,30 @@ pub const SHIP_REFUSALS: &str = "kennel_ship_refusals_total";
 pub const FETCH_ANSWER: &str = "kennel_fetch_answer_seconds";
 /// Bytes served to readers.
 pub const FETCH_BYTES: &str = "kennel_fetch_served_bytes_total";
+/// Open sessions of the gateway.
+pub const GATEWAY_SESSIONS: &str = "kennel_gateway_sessions_count";
+/// Clients that the gateway turned away.
+pub const GATEWAY_REFUSED: &str = "kennel_gateway_refused_total";
+/// Whether the Iggy server behind the gateway can be reached: 1 or 0.
+pub const GATEWAY_ORIGIN: &str = "kennel_gateway_origin_reachable_bool";
+/// Polls answered from the ring.
+pub const GATEWAY_SERVED: &str = "kennel_gateway_polls_served_total";
+/// Polls answered from the ring while the server was away.
+pub const GATEWAY_SERVED_ALONE: &str = "kennel_gateway_polls_without_origin_total";
+/// Messages in answers from the ring.
+pub const GATEWAY_MESSAGES: &str = "kennel_gateway_served_messages_total";
+/// Their bytes.
+pub const GATEWAY_BYTES: &str = "kennel_gateway_served_bytes_total";
+/// Polls that the server answered, by reason.
+pub const GATEWAY_FORWARDED: &str = "kennel_gateway_polls_forwarded_total";
+/// Requests that are no polls.
+pub const GATEWAY_PASSED: &str = "kennel_gateway_requests_passed_total";
+/// What the server said when it was asked whether a session may poll.
+pub const GATEWAY_VERDICTS: &str = "kennel_gateway_verdicts_total";
+/// Comparisons in which server and ring held different messages.
+pub const GATEWAY_MISMATCHES: &str = "kennel_gateway_mismatches_total";
+/// From a poll to its answer.
+pub const GATEWAY_POLL: &str = kennel_gateway::POLL_SECONDS;
 
 /// The roles of [`SHARD_ROLE`].
 const ROLES: [&str; 6] = ["owner", "follower", "candidate", "claimant", "idle", "halted"];
@@ -162,6 +186,7 @@ fn build() -> PrometheusHandle {
         .expect("the binary installs one recorder");
     describe_gauges();
     describe_events();
+    describe_gateway();
     handle
 }
 
@@ -186,6 +211,21 @@ fn describe_gauges() {
     describe_gauge!(BUCKET_REACHABLE, "Whether the bucket answered the last request.");
     describe_gauge!(CACHE_MEMORY, "Bytes of cold blocks in memory.");
     describe_gauge!(TAIL_USED, "Bytes of newest batches in memory.");
+}
+
+fn describe_gateway() {
+    describe_gauge!(GATEWAY_SESSIONS, "Open sessions of the gateway.");
+    describe_gauge!(GATEWAY_ORIGIN, "Whether the Iggy server behind the gateway can be reached.");
+    describe_counter!(GATEWAY_REFUSED, "Clients turned away: too many, or no server.");
+    describe_counter!(GATEWAY_SERVED, "Polls of Iggy's clients answered from the ring.");
+    describe_counter!(GATEWAY_SERVED_ALONE, "Of those, polls answered while the Iggy server was away.");
+    describe_counter!(GATEWAY_MESSAGES, "Messages in answers to polls from the ring.");
+    describe_counter!(GATEWAY_BYTES, "Bytes of those messages with their headers.");
+    describe_counter!(GATEWAY_FORWARDED, "Polls that the Iggy server answered, by the reason.");
+    describe_counter!(GATEWAY_PASSED, "Requests of Iggy's clients that are no polls.");
+    describe_counter!(GATEWAY_VERDICTS, "What the Iggy server said when a session wanted to poll a topic.");
+    describe_counter!(GATEWAY_MISMATCHES, "Times that server and ring held different messages at one offset.");
+    describe_histogram!(GATEWAY_POLL, "Seconds from a poll of an Iggy client to its answer, by who answered.");
 }
 
 fn describe_events() {
@@ -224,6 +264,9 @@ pub fn record_status(report: &StatusReport) {
     gauge!(CACHE_MEMORY).set(report.cache.memory_bytes as f64);
     gauge!(TAIL_USED).set(report.tail.used_bytes as f64);
     record_bucket(report);
+    if let Some(gateway) = &report.gateway {
+        record_gateway(gateway);
+    }
     for shard in &report.shards {
         record_shard(shard);
     }
@@ -250,6 +293,24 @@ fn record_bucket(report: &StatusReport) {
     {
         counter!(CACHE_LOOKUPS, "outcome" => outcome).absolute(lookups);
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
+fn record_gateway(report: &GatewayReport) {
+    gauge!(GATEWAY_SESSIONS).set(report.sessions as f64);
+    gauge!(GATEWAY_ORIGIN).set(f64::from(u8::from(report.origin_reachable)));
+    counter!(GATEWAY_REFUSED).absolute(report.refused);
+    counter!(GATEWAY_SERVED).absolute(report.served);
+    counter!(GATEWAY_SERVED_ALONE).absolute(report.served_without_origin);
+    counter!(GATEWAY_MESSAGES).absolute(report.served_messages);
+    counter!(GATEWAY_BYTES).absolute(report.served_bytes);
+    for (reason, polls) in &report.forwarded {
+        counter!(GATEWAY_FORWARDED, "reason" => reason.clone()).absolute(*polls);
+    }
+    counter!(GATEWAY_PASSED).absolute(report.passed);
+    counter!(GATEWAY_VERDICTS, "verdict" => "may").absolute(report.verdicts);
+    counter!(GATEWAY_VERDICTS, "verdict" => "may_not").absolute(report.denials);
+    counter!(GATEWAY_MISMATCHES).absolute(report.mismatches);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
@@ -316,7 +377,8 @@ mod tests {
     fn every_name_and_label_is_rendered() {
         let handle = install();
         let shard = ShardReport { role: "owner".to_owned(), tail_lsn: 9, committed_lsn: 7, ..Default::default() };
-        record_status(&StatusReport { shards: vec![shard], ..Default::default() });
+        let gateway = GatewayReport { forwarded: [("group".to_owned(), 4)].into(), ..Default::default() };
+        record_status(&StatusReport { shards: vec![shard], gateway: Some(gateway), ..Default::default() });
         record_append(Duration::from_millis(2));
         record_journal_damage(3);
         record_publish(5_000, Duration::from_millis(30));
@@ -335,6 +397,7 @@ mod tests {
             "kennel_divergences_total 1",
             "kennel_diverged_partitions{shard=\"0\"} 0",
             "kennel_fetch_served_bytes_total{tier=\"tail\"} 10",
+            "kennel_gateway_polls_forwarded_total{reason=\"group\"} 4",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

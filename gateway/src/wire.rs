@@ -4,9 +4,11 @@
 //! This file does not know what frames mean.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::frame::{FrameError, HEADER_BYTES, Header};
 
@@ -17,12 +19,18 @@ pub(crate) const FRONT_BYTES_MAX: usize = 256 << 10;
 /// Room for the next read where nothing is known of its length: a poll and its neighbours.
 const READ_BYTES: usize = 4 << 10;
 
+/// How long nothing may move in the middle of a frame, in either direction.
+const STALL: Duration = Duration::from_secs(30);
+
 /// Why a connection carries nothing more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
     /// The other side closed it, or the network did.
     #[error("the connection ended")]
     Ended(#[source] io::Error),
+    /// The other side stopped in the middle of a frame, or takes no more of one.
+    #[error("the connection stands still in the middle of a frame")]
+    Stalled,
     /// The other side does not speak the protocol.
     #[error("the connection carries something else than frames of Iggy")]
     Frame(#[source] FrameError),
@@ -81,9 +89,7 @@ impl Wire {
         let front = header.body_bytes().min(FRONT_BYTES_MAX);
         self.unread.reserve(front.saturating_sub(self.unread.len()));
         while self.unread.len() < front {
-            if self.socket.read_buf(&mut self.unread).await.map_err(WireError::Ended)? == 0 {
-                return Err(cut_off());
-            }
+            self.fill().await?;
         }
         let rest = header.body_bytes() - front;
         Ok(Incoming { header, front: self.unread.split_to(front).freeze(), rest })
@@ -101,9 +107,7 @@ impl Wire {
     pub(crate) async fn more(&mut self, rest: usize) -> Result<Bytes, WireError> {
         if self.unread.is_empty() {
             self.unread.reserve(rest.min(FRONT_BYTES_MAX));
-            if self.socket.read_buf(&mut self.unread).await.map_err(WireError::Ended)? == 0 {
-                return Err(cut_off());
-            }
+            self.fill().await?;
         }
         let here = self.unread.len().min(rest);
         Ok(self.unread.split_to(here).freeze())
@@ -120,7 +124,19 @@ impl Wire {
     /// Writes pieces back to back, without joining them.
     pub(crate) async fn write(&mut self, pieces: Pieces) -> Result<(), WireError> {
         let mut pieces = pieces;
-        self.socket.write_all_buf(&mut pieces).await.map_err(WireError::Ended)
+        while pieces.has_remaining() {
+            let written = timeout(STALL, self.socket.write_buf(&mut pieces)).await.map_err(|_| WireError::Stalled)?;
+            if written.map_err(WireError::Ended)? == 0 {
+                return Err(cut_off());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads more of a frame that has begun.
+    async fn fill(&mut self) -> Result<(), WireError> {
+        let read = timeout(STALL, self.socket.read_buf(&mut self.unread)).await.map_err(|_| WireError::Stalled)?;
+        if read.map_err(WireError::Ended)? == 0 { Err(cut_off()) } else { Ok(()) }
     }
 
     /// Hands what was written to the network. TLS keeps some back until told.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::gateway::Gateway;
 use super::settings::Durability;
 use super::units::{Size, Span};
 
@@ -22,6 +23,7 @@ pub(super) struct File {
     pub(super) cache: Cache,
     pub(super) limits: Limits,
     pub(super) timing: Timing,
+    pub(super) gateway: Gateway,
     pub(super) log: Log,
 }
 

@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod gateway;
 mod layers;
 mod parse;
 mod settings;

@@ -12,6 +12,7 @@ use kennel_protocol::ids::NodeId;
 
 use super::error::ConfigError;
 use super::file::{self, File};
+use super::gateway;
 use super::layers::Layers;
 use super::settings::{
     CacheSettings, ClusterSettings, FlushSettings, JournalSettings, LimitSettings, ListenSettings, NodeSettings,
@@ -56,6 +57,7 @@ pub(super) fn settings(layers: &Layers, file: File) -> Result<Settings, ConfigEr
         cache: check.cache(&directory, &file.cache)?,
         limits: check.limits(&file.limits)?,
         timing: check.timing(&file.timing)?,
+        gateway: gateway::settings(&check, file.gateway)?,
         log_filter: file.log.filter,
     })
 }
@@ -73,11 +75,12 @@ fn or(path: PathBuf, otherwise: impl FnOnce() -> PathBuf) -> PathBuf {
     if path.as_os_str().is_empty() { otherwise() } else { path }
 }
 
-fn set(text: String) -> Option<String> {
+pub(super) fn set(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-struct Check<'a>(&'a Layers);
+/// Checks values against the layers that they came from.
+pub(super) struct Check<'a>(pub(super) &'a Layers);
 
 impl Check<'_> {
     fn node(&self, node: file::Node) -> Result<NodeSettings, ConfigError> {
@@ -234,7 +237,7 @@ impl Check<'_> {
         Ok(TimingSettings { heartbeat, owner_timeout, settle: timing.settle.0, gossip: timing.gossip.0 })
     }
 
-    fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    pub(super) fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {
         text.parse().map_err(|_| self.0.refuse(key, format!("`{text}` is not ip:port, such as 127.0.0.1:7400")))
     }
 
@@ -246,7 +249,7 @@ impl Check<'_> {
         if span.is_zero() { Err(self.0.refuse(key, "is zero")) } else { Ok(()) }
     }
 
-    fn within<N: PartialOrd + Copy + std::fmt::Display>(
+    pub(super) fn within<N: PartialOrd + Copy + std::fmt::Display>(
         &self,
         key: &str,
         number: N,
@@ -259,7 +262,12 @@ impl Check<'_> {
         self.in_range(key, bytes, &allowed, |bytes| bytesize::ByteSize(bytes).to_string())
     }
 
-    fn span(&self, key: &str, span: Duration, allowed: RangeInclusive<Duration>) -> Result<Duration, ConfigError> {
+    pub(super) fn span(
+        &self,
+        key: &str,
+        span: Duration,
+        allowed: RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
         self.in_range(key, span, &allowed, words)
     }
 

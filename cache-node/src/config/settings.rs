@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kennel_gateway::GatewaySettings;
 use kennel_protocol::ids::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// How long things may take. For liveness only.
     pub timing: TimingSettings,
+    /// The gateway for Iggy's clients; `None` if it is off.
+    pub gateway: Option<GatewaySettings>,
     /// The log filter, as `tracing` reads it.
     pub log_filter: String,
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use report::{
-    BucketReport, CacheReport, CatalogReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport, MessageReport, ShardReport,
     StatusReport, StreamReport, TailReport, TopicReport,
 };
 

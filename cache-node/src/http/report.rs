@@ -2,6 +2,8 @@
 //!
 //! Fields are added and never renamed. All of it is a snapshot whose parts were read one after the other.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The node as it sees itself and its cluster.
@@ -42,6 +44,44 @@ pub struct StatusReport {
     pub tail: TailReport,
     /// Open sessions of all kinds.
     pub sessions: u64,
+    /// The gateway for Iggy's clients; none where it is off.
+    #[serde(default)]
+    pub gateway: Option<GatewayReport>,
+}
+
+/// The gateway for Iggy's clients.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatewayReport {
+    /// Where it listens.
+    pub address: String,
+    /// The Iggy server behind it.
+    pub origin: String,
+    /// Whether that can be reached, as far as sessions have tried.
+    pub origin_reachable: bool,
+    /// Open sessions.
+    pub sessions: u64,
+    /// Sessions since the process started.
+    pub sessions_total: u64,
+    /// Clients turned away since then.
+    pub refused: u64,
+    /// Polls answered from the ring.
+    pub served: u64,
+    /// Messages in those answers.
+    pub served_messages: u64,
+    /// Their bytes.
+    pub served_bytes: u64,
+    /// Polls answered from the ring while the server was away.
+    pub served_without_origin: u64,
+    /// Polls that the server answered, by reason.
+    pub forwarded: BTreeMap<String, u64>,
+    /// Requests that are no polls.
+    pub passed: u64,
+    /// Times that the server let a session poll a topic.
+    pub verdicts: u64,
+    /// Times that it did not.
+    pub denials: u64,
+    /// Times that server and ring held different messages at one offset.
+    pub mismatches: u64,
 }
 
 /// A live node.

@@ -16,6 +16,9 @@ use crate::read::CacheError;
 /// Why a node did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// The gateway cannot start. Fix the setting that it names.
+    #[error("the gateway cannot start")]
+    Gateway(#[source] kennel_gateway::GatewayError),
     /// The node's directory cannot be made or written. Fix: `node.directory`.
     #[error("cannot write {} (node.directory)", path.display())]
     Directory {

@@ -16,6 +16,7 @@ mod catalog_store;
 mod clock;
 mod compare;
 mod error;
+mod gateway;
 mod journal_edge;
 mod ledger;
 mod members;
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kennel_core::shard::Input;
+use kennel_gateway::Gateway;
 use kennel_protocol::ids::{ClusterId, NodeId, ShardId};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -75,6 +77,7 @@ pub struct Node {
     gossip: Arc<Gossip>,
     cache: Arc<BlockCache>,
     journal: Journal,
+    gateway: Option<Gateway>,
 }
 
 impl Node {
@@ -107,6 +110,16 @@ impl Node {
     /// Where it gossips.
     pub fn gossip_address(&self) -> SocketAddr {
         self.gossip_address
+    }
+
+    /// Where Iggy's clients connect; `None` where that is off.
+    pub fn gateway_address(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Gateway::address)
+    }
+
+    /// Where its status page is.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http.address()
     }
 
     /// Returns when something happened that the node cannot live with, and says what.
@@ -147,6 +160,9 @@ impl Node {
 
     async fn end(&mut self) {
         self.stop.send_replace(true);
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop().await;
+        }
         self.tasks.shutdown().await;
         self.peers.stop().await;
         self.cache.close().await;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use futures::FutureExt;
 use kennel_core::membership::{Member, Membership, Settled, Zone};
 use kennel_core::shard::{Effects, Shard};
+use kennel_gateway::{Counting, Gateway};
 use kennel_protocol::ids::{ProcessId, ShardId};
 use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
 use kennel_protocol::object::ClusterIdentity;
@@ -27,6 +28,7 @@ use super::catalog_book::CatalogBook;
 use super::catalog_store::CatalogStore;
 use super::clock::Clock;
 use super::error::NodeError;
+use super::gateway;
 use super::journal_edge::JournalEdge;
 use super::members::Members;
 use super::peers::Peers;
@@ -109,10 +111,12 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let reader = Arc::new(Reader::new(reads.shards, reads.cold));
     let catalog = startup.spawn_catalog();
     let answers = startup.answers(reader, membership.clone(), catalog.clone());
-    let sessions = startup.spawn_serving(answers, Box::new(listener));
-    let status = startup.status(reads.budget, membership, catalog, sessions).into_source();
+    let sessions = startup.spawn_serving(Arc::clone(&answers), Box::new(listener));
+    let gateway = gateway::start(&startup.settings, answers, catalog.clone()).await?;
+    let counting = gateway.as_ref().map(Gateway::counting);
+    let status = startup.status(reads.budget, membership, catalog, sessions, counting).into_source();
     let http = Http::start(startup.settings.listen.http, status, handle).await.map_err(NodeError::Http)?;
-    Ok(startup.finish(quic, http, failed))
+    Ok(startup.finish(quic, http, gateway, failed))
 }
 
 impl Startup {
@@ -236,6 +240,7 @@ impl Startup {
         membership: watch::Receiver<Option<Arc<Membership>>>,
         catalog: CatalogBook,
         sessions: Arc<Semaphore>,
+        gateway: Option<Counting>,
     ) -> StatusSources {
         let foundation = &self.foundation;
         StatusSources {
@@ -253,11 +258,18 @@ impl Startup {
             catalog,
             shards: self.shards.clone(),
             sessions,
+            gateway,
             settings: self.settings.clone(),
         }
     }
 
-    fn finish(self, quic: SocketAddr, http: Http, fatal: mpsc::Receiver<String>) -> Node {
+    fn finish(
+        self,
+        quic: SocketAddr,
+        http: Http,
+        gateway: Option<Gateway>,
+        fatal: mpsc::Receiver<String>,
+    ) -> Node {
         let Self { settings, foundation, links, tasks, stop, shards, stowed: _ } = self;
         Node {
             id: settings.node.id,
@@ -273,6 +285,7 @@ impl Startup {
             gossip: links.gossip,
             cache: foundation.cache,
             journal: foundation.journal,
+            gateway,
         }
     }
 }

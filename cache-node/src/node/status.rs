@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use kennel_core::membership::Membership;
 use kennel_core::shard::{Divergence, ShardStatus};
+use kennel_gateway::Counting;
 use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::ids::{ClusterId, PartitionKey, ProcessId, ShardId};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -18,7 +19,7 @@ use crate::bucket::Bucket;
 use crate::config::Settings;
 use crate::gossip::GossipView;
 use crate::http::{
-    BucketReport, CacheReport, CatalogReport, DivergedReport, JournalReport, MemberReport, MessageReport, ShardReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport, MessageReport, ShardReport,
     StatusReport, StatusSource, StreamReport, TailReport, TopicReport,
 };
 use crate::journal::{IoMode, Journal};
@@ -48,6 +49,7 @@ pub(super) struct StatusSources {
     pub(super) catalog: CatalogBook,
     pub(super) shards: Vec<mpsc::Sender<ShardInput>>,
     pub(super) sessions: Arc<Semaphore>,
+    pub(super) gateway: Option<Counting>,
     pub(super) settings: Settings,
 }
 
@@ -89,6 +91,7 @@ impl StatusSources {
             cache: self.cache(),
             catalog: self.catalog.standing().map(|standing| catalog_report(&standing)),
             tail: TailReport { used_bytes: self.tail.used(), capacity_bytes: self.settings.tail_bytes_max },
+            gateway: self.gateway.as_ref().map(gateway_report),
             sessions: (self.settings.limits.sessions_max - self.sessions.available_permits()) as u64,
         };
         metrics::record_status(&report);
@@ -191,6 +194,27 @@ fn diverged_report((partition, Divergence { ring, source }): &(PartitionKey, Div
         offset: ring.offset.0,
         ring: message(ring),
         source: message(source),
+    }
+}
+
+fn gateway_report(gateway: &Counting) -> GatewayReport {
+    let counts = gateway.counts();
+    GatewayReport {
+        address: gateway.address().to_string(),
+        origin: gateway.origin().to_owned(),
+        origin_reachable: gateway.has_origin(),
+        sessions: counts.sessions,
+        sessions_total: counts.sessions_total,
+        refused: counts.refused,
+        served: counts.served,
+        served_messages: counts.served_messages,
+        served_bytes: counts.served_bytes,
+        served_without_origin: counts.served_without_origin,
+        forwarded: counts.forwarded.into_iter().map(|(reason, polls)| (reason.to_owned(), polls)).collect(),
+        passed: counts.passed,
+        verdicts: counts.verdicts,
+        denials: counts.denials,
+        mismatches: counts.mismatches,
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use iggy_binary_protocol::codes::{GET_CLUSTER_METADATA_CODE, PING_CODE, POLL_MESSAGES_CODE};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::error::SessionError;
 use crate::frame::{Header, Wish};
@@ -97,8 +97,7 @@ impl Session {
         loop {
             match self.turn().await? {
                 Turn::Request(header) => {
-                    let front = timeout(self.shared.settings.idle, self.client.front(header)).await;
-                    let request = front.map_err(|_| SessionError::Idle)?.map_err(SessionError::Client)?;
+                    let request = self.client.front(header).await.map_err(SessionError::Client)?;
                     self.answer(request).await?;
                     self.client.flush().await.map_err(SessionError::Client)?;
                 }

@@ -51,7 +51,7 @@ pub(super) enum Start {
 impl Store {
     /// Adds a topic, and its stream if need be. One that has the id already is deleted first.
     pub fn topic(&mut self, stream: (u32, &str), topic: (u32, &str), partitions: u32) {
-        self.clock += 1;
+        self.clock += 1_000_000;
         let created_at = self.clock;
         let streams = self.streams.entry(stream.0).or_insert_with(|| StreamLog { created_at, ..StreamLog::default() });
         stream.1.clone_into(&mut streams.name);

@@ -1,0 +1,137 @@
+//! The node's own gateway: what Iggy's clients poll is read as any reader's fetch, and names come from the catalogue.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use iggy_binary_protocol::WireIdentifier;
+use kennel_gateway::Gateway;
+use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead};
+use kennel_protocol::catalog::Catalog;
+use kennel_protocol::ids::{Epoch, Offset, PartitionId, PartitionKey, StreamId, TopicId};
+use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, WireError};
+
+use super::answers::{Answers, Batches};
+use super::catalog_book::CatalogBook;
+use super::error::NodeError;
+use crate::config::Settings;
+
+/// Bytes of one read: a poll of a hundred messages of 1 KiB is one read, a longer one is several.
+const READ_BYTES_MAX: u32 = 4 << 20;
+
+/// Starts the gateway, if it is wanted.
+pub(super) async fn start(
+    settings: &Settings,
+    answers: Arc<Answers>,
+    catalog: CatalogBook,
+) -> Result<Option<Gateway>, NodeError> {
+    let Some(settings) = settings.gateway.clone() else { return Ok(None) };
+    let ring = Arc::new(NodeRing { answers, catalog });
+    Gateway::start(settings, ring).await.map(Some).map_err(NodeError::Gateway)
+}
+
+/// The ring as this node sees it.
+#[derive(Debug)]
+struct NodeRing {
+    answers: Arc<Answers>,
+    catalog: CatalogBook,
+}
+
+#[async_trait]
+impl Ring for NodeRing {
+    async fn locate(
+        &self,
+        stream: &WireIdentifier,
+        topic: &WireIdentifier,
+        partition: u32,
+    ) -> Result<Option<PartitionKey>, RingError> {
+        Ok(self.catalog.standing().and_then(|standing| find(&standing.catalog, stream, topic, partition)))
+    }
+
+    async fn read(&self, partition: PartitionKey, from: FetchFrom, messages_max: u32) -> Result<RingRead, RingError> {
+        let fetch = Fetch {
+            partition,
+            from,
+            bytes_max: READ_BYTES_MAX,
+            messages_max,
+            wait_millis: 0,
+            epoch: Epoch(0),
+            last: None,
+            forwarded: false,
+        };
+        let answer = self.answers.fetch(fetch).await.map_err(|error| refused(partition, error))?;
+        Ok(match answer {
+            Batches::Here(pieces) => RingRead {
+                holes: holes(&pieces.holes),
+                first: pieces.trim,
+                committed: pieces.committed,
+                batches: pieces.batches,
+            },
+            Batches::There(fetched) => RingRead {
+                holes: holes(&fetched.holes),
+                first: fetched.trim,
+                committed: fetched.committed,
+                batches: if fetched.batches.is_empty() { Vec::new() } else { vec![fetched.batches] },
+            },
+        })
+    }
+}
+
+/// Why the node gave nothing, as a reader is told it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message)]
+struct Refusal(WireError);
+
+/// The newest life of what a poll means, as the catalogue lists it.
+fn find(catalog: &Catalog, stream: &WireIdentifier, topic: &WireIdentifier, partition: u32) -> Option<PartitionKey> {
+    let stream = match stream {
+        WireIdentifier::Numeric(id) => catalog.stream_by_id(StreamId(*id))?,
+        WireIdentifier::String(name) => catalog.stream(name.as_str())?,
+    };
+    let topic = match topic {
+        WireIdentifier::Numeric(id) => stream.topic_by_id(TopicId(*id))?,
+        WireIdentifier::String(name) => stream.topic(name.as_str())?,
+    };
+    Some(topic.partition(PartitionId(partition))?.key(stream.id, topic.id))
+}
+
+fn holes(declared: &[(Offset, Offset, kennel_protocol::entry::HoleReason)]) -> Vec<RingHole> {
+    declared.iter().map(|(from, to, reason)| RingHole { from: *from, to: *to, reason: *reason }).collect()
+}
+
+fn refused(partition: PartitionKey, error: WireError) -> RingError {
+    match (error.code, error.offset) {
+        (ErrorCode::OffsetTrimmed, Some(first)) => RingError::Trimmed { first },
+        (ErrorCode::UnknownPartition, _) => RingError::Unknown(partition),
+        (ErrorCode::Diverged | ErrorCode::Corrupt, _) => RingError::Unfit(partition, Refusal(error).into()),
+        _ => RingError::Unavailable(Refusal(error).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kennel_protocol::catalog::{PartitionEntry, StreamEntry, TopicEntry};
+    use kennel_protocol::ids::Incarnation;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let partitions = vec![PartitionEntry { id: PartitionId(2), incarnation: Incarnation(7) }];
+        let topic = TopicEntry { id: TopicId(4), name: "events".to_owned(), partitions, message_expiry_micros: None };
+        let stream = StreamEntry { id: StreamId(3), name: "orders".to_owned(), topics: vec![topic] };
+        Catalog { revision: 1, streams: vec![stream] }
+    }
+
+    #[test]
+    fn partitions_are_found_by_numbers_and_names_alike() {
+        let named = |name: &str| WireIdentifier::named(name).expect("a name");
+        let expected: PartitionKey = "3/4/2@7".parse().expect("a partition");
+        for stream in [WireIdentifier::numeric(3), named("orders")] {
+            for topic in [WireIdentifier::numeric(4), named("events")] {
+                assert_eq!(find(&catalog(), &stream, &topic, 2), Some(expected));
+                assert_eq!(find(&catalog(), &stream, &topic, 0), None);
+            }
+            assert_eq!(find(&catalog(), &stream, &named("orders"), 2), None);
+        }
+        assert_eq!(find(&catalog(), &named("events"), &named("events"), 2), None);
+    }
+}
