@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use kennel_core::shard::{BucketResult, PersistId, Placement, RoleChange, Shard, Then};
+use kennel_core::shard::{BucketResult, InOrder, PersistId, Placement, RoleChange, Shard, Then};
 use kennel_core::time::Instant;
 use kennel_protocol::ids::{Epoch, ProcessId};
 use kennel_protocol::object::Manifest;
@@ -31,6 +31,8 @@ pub struct Node {
     pub syncing: Option<u64>,
     /// Effects that wait for the disk, in order of the calls.
     pub calls: VecDeque<Call>,
+    /// What is held back behind them.
+    pub order: InOrder,
     /// Effects that may happen now, in order.
     pub outbox: VecDeque<Output>,
     /// Set while the process is stopped as by SIGSTOP: which pause.
@@ -65,7 +67,7 @@ pub struct Call {
     /// Durable when the journal is durable up to here.
     pub sequence: u64,
     /// Told to the machine then.
-    pub id: Option<PersistId>,
+    pub id: PersistId,
     /// Done then.
     pub then: Vec<Then>,
 }
@@ -120,6 +122,7 @@ impl Node {
             journal,
             syncing: None,
             calls: VecDeque::new(),
+            order: InOrder::default(),
             outbox: VecDeque::new(),
             paused: None,
             waiting: VecDeque::new(),
@@ -179,6 +182,7 @@ impl Node {
         self.machine = None;
         self.syncing = None;
         self.calls.clear();
+        self.order = InOrder::default();
         self.outbox.clear();
         self.paused = None;
         self.waiting.clear();

@@ -1,7 +1,7 @@
 //! Drives one shard's machine: inputs in, effects out, in the order that the machine's rules ask for.
 //!
 //! `copies` leave at once. A list of persists goes to the journal, and what waits for it starts when the journal says
-//! that it is durable; calls without persists wait for nothing.
+//! that it is durable; calls without persists wait for nothing, but for what readers here are to see before.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use kennel_core::read::Authority;
 use kennel_core::shard::{
-    BucketId, BucketResult, Divergence, Effects, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus,
+    BucketId, BucketResult, Divergence, Effects, InOrder, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus,
     Then,
 };
 use kennel_protocol::ids::{Epoch, Lsn, ShardId};
@@ -111,6 +111,7 @@ struct Accepted {
 struct Running {
     task: ShardTask,
     in_flight: FuturesOrdered<Durable>,
+    order: InOrder,
     shippers: HashMap<SessionId, mpsc::Sender<ShipAck>>,
     positions: HashMap<u64, oneshot::Sender<Option<Positions>>>,
     asked: u64,
@@ -128,6 +129,7 @@ impl ShardTask {
         let mut running = Running {
             task: self,
             in_flight: FuturesOrdered::new(),
+            order: InOrder::default(),
             shippers: HashMap::new(),
             positions: HashMap::new(),
             asked: 0,
@@ -215,10 +217,14 @@ impl Running {
         }
         match effects.persist_id {
             Some(id) => {
+                self.order.submitted(id, &effects.then);
                 let accepted = self.task.journal_edge.submit(id, effects.persist, effects.then);
                 self.accepted(accepted);
             }
-            None => self.perform(effects.then),
+            None => {
+                let now = self.order.at_once(effects.then);
+                self.perform(now);
+            }
         }
     }
 
@@ -246,6 +252,8 @@ impl Running {
         metrics::record_append(list.since.elapsed());
         self.task.journal_edge.free_records(list.replaced);
         self.perform(list.then);
+        let held = self.order.durable(list.id);
+        self.perform(held);
         self.feed(Input::Persisted(list.id));
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Effects are three lists. `copies` promise nothing and may leave at once. Everything in `then` waits until everything
 //! in `persist` is durable: that is the rule by which an acknowledgement can never outrun the disk. The driver
-//! keeps the order of `handle` calls for `persist` and for `then`.
+//! keeps the order of `handle` calls for `persist` and for what is local in `then` ([`Then::is_local`]). What goes
+//! elsewhere and waits for no persist of its own call leaves at once: a slow disk must not hold up what others have
+//! made durable.
 
 use std::sync::Arc;
 
@@ -325,6 +327,26 @@ pub enum Then {
     Role(RoleChange),
     /// Something that people should read. Never needed for correctness.
     Note(Note),
+}
+
+impl Then {
+    /// Whether it changes what this node itself shows and is: that happens in the order of the calls, also where a call
+    /// with nothing to persist follows one that still waits for the disk. Entries that are shown after later ones would
+    /// leave a gap in the readers' memory.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Committed { .. } | Self::SlotStored { .. } | Self::Stored { .. } | Self::Role(_) | Self::Note(_) => {
+                true
+            }
+            // A full journal waits for frees: they may wait for nothing.
+            Self::Free { .. }
+            | Self::Send { .. }
+            | Self::Ack { .. }
+            | Self::Positions { .. }
+            | Self::Bucket { .. }
+            | Self::Load { .. } => false,
+        }
+    }
 }
 
 /// Something that people should read.

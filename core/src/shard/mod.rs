@@ -22,6 +22,7 @@ mod gather;
 mod ground;
 mod holdings;
 mod idle;
+mod in_order;
 mod invariants;
 pub mod io;
 mod owner;
@@ -36,6 +37,7 @@ mod weight;
 pub use config::{ShardConfig, Sizes, Timing};
 pub use divergence::Divergence;
 pub use flaw::{Flaw, Flaws};
+pub use in_order::InOrder;
 pub use invariants::Violation;
 pub use io::{
     BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Note, Persist, PersistId, Placement,

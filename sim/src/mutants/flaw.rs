@@ -11,6 +11,8 @@ pub enum DriverFlaw {
     DeletesSeals,
     /// R12: effects start before their records are durable.
     ActsBeforeTheDisk,
+    /// DESIGN 2.2: what readers are to see overtakes what waits for the disk.
+    ShowsOutOfOrder,
     /// R9: answers to seals leave before the promise is durable.
     SealAnswersLeaveEarly,
     /// R11: whenever a journal may forget something of an epoch it forgets all of it.

@@ -58,6 +58,7 @@ pub const MUTANTS: &[Mutant] = &[
     core("forgets-committed", "R11", Flaw::ForgetsCommitted, 500),
     driver("journal-forgets-all", "R11", DriverFlaw::JournalForgetsAll, 100),
     driver("acts-before-the-disk", "R12", DriverFlaw::ActsBeforeTheDisk, 100),
+    driver("shows-out-of-order", "DESIGN 2.2", DriverFlaw::ShowsOutOfOrder, 500),
     core("own-journal-is-enough", "R12", Flaw::OwnJournalIsEnough, 100),
     core("follower-takes-holes", "R12", Flaw::FollowerTakesHoles, 100),
     core("follower-answers-for-holes", "R12", Flaw::FollowerAnswersForHoles, 100),

@@ -1,4 +1,4 @@
-//! What machines want done: copies leave at once, the rest waits for the disk, in order.
+//! What machines want done: copies leave at once, the rest waits for the disk, in the order that drivers keep.
 //!
 //! A process may crash or pause between any two effects.
 
@@ -44,9 +44,14 @@ impl World {
                 }
             }
         }
-        let call = Call { sequence, id: effects.persist_id.take(), then: core::mem::take(&mut effects.then) };
-        if call.id.is_some() || !call.then.is_empty() {
-            self.nodes[index].calls.push_back(call);
+        let then = core::mem::take(&mut effects.then);
+        if let Some(id) = effects.persist_id.take() {
+            self.nodes[index].order.submitted(id, &then);
+            self.nodes[index].calls.push_back(Call { sequence, id, then });
+        } else {
+            let overtakes = self.plan.broken.breaks(DriverFlaw::ShowsOutOfOrder);
+            let now = if overtakes { then } else { self.nodes[index].order.at_once(then) };
+            self.release(index, now);
         }
         self.sync(index);
     }
@@ -124,13 +129,19 @@ impl World {
             return false;
         }
         let Some(call) = node.calls.pop_front() else { return false };
-        for then in &call.then {
+        let held = node.order.durable(call.id);
+        self.release(index, call.then);
+        self.release(index, held);
+        self.nodes[index].outbox.push_back(Output::Persisted(call.id));
+        true
+    }
+
+    /// Nothing of these waits for the disk any more.
+    fn release(&mut self, index: usize, then: Vec<Then>) {
+        for then in &then {
             self.watch_promise(index, then);
         }
-        let outbox = &mut self.nodes[index].outbox;
-        outbox.extend(call.then.into_iter().map(Output::Then));
-        outbox.extend(call.id.map(Output::Persisted));
-        true
+        self.nodes[index].outbox.extend(then.into_iter().map(Output::Then));
     }
 
     fn put_out(&mut self, index: usize, output: Output) {

@@ -114,19 +114,18 @@ impl PartitionTail {
         Self { trim: state.trim, ..Self::starting_at(state.end) }
     }
 
-    /// Takes in an entry that continues the partition. `place` says where its body lies besides.
-    ///
-    /// # Panics
-    /// If its body is away and nobody says where: readers could never get it.
+    /// Takes in an entry that continues the partition. `place` says where its body lies besides. A body that is nowhere
+    /// any more was let go while its showing waited for the disk: the bucket covers it, and memory begins behind it.
     pub(super) fn append(&mut self, entry: &Entry, place: Option<StowPlace>, number: u64) -> Change {
         let head = &entry.head;
         let body = match head.kind {
             EntryKind::Trim => return Change { added: 0, freed: self.trim_to(head.end) },
             EntryKind::Cut => return Change::default(),
-            EntryKind::Chunk if entry.is_away() => {
-                let place = place.expect("a body that is away lies in the journal");
-                Body::Stowed { bytes: head.body_bytes, last: head.last, place }
-            }
+            EntryKind::Chunk if entry.is_away() => match place {
+                Some(place) => Body::Stowed { bytes: head.body_bytes, last: head.last, place },
+                None if head.end <= self.end => return Change::default(),
+                None => return Change { added: 0, freed: self.restart(head.end) },
+            },
             EntryKind::Chunk => Body::Chunk { batches: entry.body.clone(), last: head.last, place },
             EntryKind::Hole(reason) => Body::Hole(reason),
         };

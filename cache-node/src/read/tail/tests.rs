@@ -48,6 +48,19 @@ fn it_reads_back_what_was_appended_without_copying() {
     assert_eq!(tail.last_batch(&key(0)), Some(Lookup::Here(Offset(9))));
 }
 
+/// A body that was let go while its showing waited for the disk is in the bucket: what comes next is read all the same.
+#[test]
+fn a_body_that_is_nowhere_is_where_memory_begins() {
+    let tail = tail(u64::MAX);
+    tail.append(&chunk(0, 0, &[2]), None);
+    let mut gone = chunk(0, 2, &[3]);
+    gone.body = bytes::Bytes::new();
+    tail.append(&gone, None);
+    tail.append(&chunk(0, 5, &[1]), None);
+    assert_eq!(tail.standing(&key(0)).range, Some(Offset(5)..Offset(6)));
+    assert_eq!(read(&tail, 0, 5).next(), Offset(6));
+}
+
 #[test]
 fn what_is_not_stored_stays_whatever_the_budget_says() {
     let tail = tail(1);
