@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use kennel_core::routing::{Attempt, Routes, Setback, Step};
 use kennel_core::time;
+use kennel_protocol::catalog::Catalog;
 use kennel_protocol::ids::{NodeId, PartitionKey, ShardId};
 use kennel_protocol::wire::{
-    ErrorCode, Fetch, FetchFrom, Message, PartitionReport, PartitionsRequest, ViewRequest, WireError,
+    CatalogRequest, Catalogued, ErrorCode, Fetch, FetchFrom, Message, PartitionReport, PartitionsRequest, ViewRequest,
+    WireError,
 };
 use kennel_transport::quic::{QuicEndpoint, QuicSettings};
 use kennel_transport::rpc::CallError;
@@ -39,6 +41,8 @@ struct Inner {
     settings: ClientSettings,
     connections: Connections,
     routes: Mutex<Routes>,
+    /// The newest catalogue seen.
+    catalog: Mutex<Option<Arc<Catalog>>>,
     origin: Instant,
     seeds: AtomicU64,
 }
@@ -85,6 +89,7 @@ impl Client {
         let inner = Inner {
             connections,
             routes: Mutex::new(Routes::default()),
+            catalog: Mutex::new(None),
             origin: Instant::now(),
             seeds: AtomicU64::new(seeds),
             settings,
@@ -147,6 +152,16 @@ impl Client {
         self.work(async move { inner.partitions().await }).await
     }
 
+    /// The names of streams, topics and partitions as they stand; `None` if nobody has shipped any. What has not
+    /// changed is not sent again. With `patience` it looks for an answer so long, else as long as the client does.
+    ///
+    /// # Cancel safety
+    /// Safe: it only reads.
+    pub async fn catalog(&self, patience: Option<Duration>) -> Result<Option<Arc<Catalog>>, FetchError> {
+        let inner = Arc::clone(&self.inner);
+        self.work(async move { inner.catalog(patience).await }).await
+    }
+
     /// Does some work where the client works.
     async fn work<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         match &self.runtime {
@@ -160,6 +175,8 @@ struct Question {
     message: Message,
     over: Over,
     wait: Duration,
+    /// The settings' if `None`.
+    patience: Option<Duration>,
 }
 
 impl Inner {
@@ -181,7 +198,8 @@ impl Inner {
             Message::Fetched(fetched) => Fetched::verify(fetched),
             _ => Err("another message than a fetch is answered with".to_owned()),
         };
-        let (question, attempt) = (Question { message: fetch, over: Over::Reads, wait: request.wait }, None);
+        let (question, attempt) =
+            (Question { message: fetch, over: Over::Reads, wait: request.wait, patience: request.patience }, None);
         let met = match self.ask(shard, attempt, question, read).await {
             Ok(fetched) => return Ok(fetched),
             Err(met) => met,
@@ -194,7 +212,7 @@ impl Inner {
         let shards = self.routes().shard_count();
         for shard in (0..shards).map(ShardId) {
             let message = Message::PartitionsRequest(PartitionsRequest { shard });
-            let question = Question { message, over: Over::Control, wait: Duration::ZERO };
+            let question = Question { message, over: Over::Control, wait: Duration::ZERO, patience: None };
             let owner = self.routes().owner(shard);
             let read = |answer: Message| match answer {
                 Message::Partitions(partitions) if partitions.shard == shard => Ok(partitions.partitions),
@@ -209,6 +227,35 @@ impl Inner {
         Ok(reports)
     }
 
+    async fn catalog(&self, patience: Option<Duration>) -> Result<Option<Arc<Catalog>>, FetchError> {
+        let known = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let newer_than = known.as_ref().map(|catalog| catalog.revision);
+        let message = Message::CatalogRequest(CatalogRequest { newer_than });
+        let question = Question { message, over: Over::Control, wait: Duration::ZERO, patience };
+        let read = |answer: Message| match answer {
+            Message::Catalogued(Catalogued { revision: Some(revision), catalog: Some(catalog) }) => {
+                let catalog = Catalog::decode(&catalog).map_err(|error| error.to_string())?;
+                Ok(Some(Catalog { revision, ..catalog }))
+            }
+            Message::Catalogued(_) => Ok(None),
+            _ => Err("another message than a catalogue".to_owned()),
+        };
+        // Every node knows it, the nearest is asked first.
+        match self.ask(ShardId(0), None, question, read).await {
+            Ok(Some(newer)) => {
+                let newer = Arc::new(newer);
+                let mut newest = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+                // Whoever asked at the same time may have been told more.
+                if newest.as_ref().is_none_or(|newest| newest.revision < newer.revision) {
+                    *newest = Some(newer);
+                }
+                Ok(newest.clone())
+            }
+            Ok(None) => Ok(known),
+            Err(met) => Err(met.into_unavailable()),
+        }
+    }
+
     /// Asks one node after another until an answer reads well or the patience is over.
     async fn ask<A>(
         &self,
@@ -217,7 +264,7 @@ impl Inner {
         question: Question,
         read: impl Fn(Message) -> Result<A, String>,
     ) -> Result<A, Met> {
-        let deadline = self.now() + question.wait + self.settings.patience;
+        let deadline = self.now() + question.wait + question.patience.unwrap_or(self.settings.patience);
         let mut attempt = Attempt::new(shard, deadline, self.seeds.fetch_add(1, Ordering::Relaxed)).preferring(first);
         let mut met = Met::Node(None);
         loop {
@@ -256,10 +303,14 @@ impl Inner {
             Over::Reads => &connection.reads,
             Over::Control => &connection.control,
         };
-        let deadline = Instant::now() + question.wait + self.settings.answer_timeout;
+        let timeout = self.settings.answer_timeout;
+        let deadline =
+            Instant::now() + question.wait + question.patience.map_or(timeout, |patience| patience.min(timeout));
         match lane.call(question.message.clone(), deadline).await {
             Ok(answer) => Ok(answer),
             Err(CallError::Refused(error)) => Err(Met::Wire(error)),
+            // An older node: nothing was sent, and only a person helps.
+            Err(error @ CallError::TooNew { .. }) => Err(Met::Wire(too_old(node, &error))),
             Err(error) => Err(Met::Node(Some(self.broken(address, &connection, error)))),
         }
     }
@@ -326,7 +377,10 @@ impl Met {
     fn into_unavailable(self) -> FetchError {
         match self {
             Self::Node(error) => FetchError::Unreachable(error),
-            Self::Wire(WireError { code, message, .. }) => FetchError::Unavailable { code, message },
+            Self::Wire(WireError { code, message, .. }) if is_transient(code) => {
+                FetchError::Unavailable { code, message }
+            }
+            Self::Wire(WireError { code, message, .. }) => FetchError::Refused { code, message },
         }
     }
 }
@@ -336,6 +390,16 @@ fn setback(error: &WireError) -> Setback {
         ErrorCode::Moved => Setback::Moved(error.node),
         ErrorCode::Busy | ErrorCode::BucketUnavailable => Setback::Busy,
         _ => Setback::Behind,
+    }
+}
+
+/// A node that speaks an older wire version than the question needs.
+fn too_old(node: NodeId, error: &CallError) -> WireError {
+    WireError {
+        code: ErrorCode::VersionWindow,
+        message: format!("node {node}: {error}"),
+        offset: None,
+        node: Some(node),
     }
 }
 

@@ -90,6 +90,7 @@ impl Connections {
         // Nothing comes unasked on either lane, so the incoming side is dropped.
         let (reads, _) = Caller::new(session.open(Lane::Read).await.map_err(NodeError::Broken)?);
         let (control, _) = Caller::new(session.open(Lane::Control).await.map_err(NodeError::Broken)?);
+        let [reads, control] = [reads, control].map(|caller| caller.speaking(welcome.version));
         Ok(Arc::new(Connection { welcome, reads, control, session }))
     }
 

@@ -5,12 +5,13 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use kennel_client::{Client, ClientSettings, FetchFrom};
+//! use kennel_client::{Client, ClientSettings, FetchFrom, PartitionId};
 //! use kennel_transport::tls::TlsIdentity;
 //!
 //! let identity = TlsIdentity::load("ca.pem".as_ref(), "client.pem".as_ref(), "client.key".as_ref())?;
 //! let client = Client::connect(ClientSettings::new(vec!["127.0.0.1:7400".parse()?]), &identity).await?;
-//! let mut follower = client.follow("1/1/0".parse()?, FetchFrom::First);
+//! let partition = client.locate("orders", "events", PartitionId(0)).await?.ok_or("no such partition")?;
+//! let mut follower = client.follow(partition, FetchFrom::First);
 //! loop {
 //!     for message in follower.next().await?.messages() {
 //!         println!("{} {} bytes", message.offset, message.payload.len());
@@ -24,6 +25,9 @@ mod connection;
 mod error;
 mod fetched;
 mod follow;
+#[cfg(feature = "iggy")]
+pub mod iggy;
+mod names;
 mod runtime;
 mod settings;
 
@@ -31,8 +35,10 @@ pub use client::Client;
 pub use error::{ConnectError, FetchError};
 pub use fetched::{Fetched, Hole, Message};
 pub use follow::Follower;
-pub use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
+pub use kennel_protocol::catalog::Catalog;
+pub use kennel_protocol::ids::{Epoch, Offset, PartitionId, PartitionKey};
 pub use kennel_protocol::wire::{FetchFrom, PartitionReport, Served};
 pub use kennel_transport::close::Advice;
+pub use names::{ParseNameError, PartitionName};
 pub use runtime::{Running, Runtime};
 pub use settings::{ClientSettings, FetchRequest};

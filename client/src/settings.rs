@@ -49,6 +49,8 @@ pub struct FetchRequest {
     pub messages_max: u32,
     /// How long to wait for the first message.
     pub wait: Duration,
+    /// How long to look for an answer; `None` for as long as the client does.
+    pub patience: Option<Duration>,
     /// The newest epoch that the reader has seen: no older node may answer. From the last [`crate::Fetched`]; 0 at
     /// first.
     pub epoch: Epoch,
@@ -62,7 +64,7 @@ impl FetchRequest {
     pub fn new(partition: PartitionKey, from: FetchFrom) -> Self {
         let bytes_max = u32::try_from(FETCH_BYTES_DEFAULT).expect("the default fits");
         let wait = Duration::ZERO;
-        Self { partition, from, bytes_max, messages_max: u32::MAX, wait, epoch: Epoch(0), last: None }
+        Self { partition, from, bytes_max, messages_max: u32::MAX, wait, patience: None, epoch: Epoch(0), last: None }
     }
 
     /// One MiB from an offset on, without waiting.
@@ -74,6 +76,13 @@ impl FetchRequest {
     #[must_use]
     pub fn waiting(mut self, wait: Duration) -> Self {
         self.wait = wait;
+        self
+    }
+
+    /// Looks for an answer so long, whatever the client's own patience.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
         self
     }
 
