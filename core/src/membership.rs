@@ -304,6 +304,21 @@ mod tests {
         assert_eq!(settled.current().map(Membership::version), Some(1));
     }
 
+    /// F25.
+    #[test]
+    fn a_node_that_flaps_twenty_times_within_the_settle_time_changes_nothing() {
+        let mut settled = Settled::new(Duration::from_secs(2));
+        observe(&mut settled, 0, &[1, 2, 3]);
+        observe(&mut settled, 2_000, &[1, 2, 3]);
+        for flap in 0..20 {
+            let gone_at = 10_000 + flap * 2_500;
+            assert_eq!(observe(&mut settled, gone_at, &[1, 2]), None);
+            assert_eq!(nodes(settled.expire(at(gone_at + 1_900))), None);
+            assert_eq!(observe(&mut settled, gone_at + 1_950, &[1, 2, 3]), None, "flap {flap}");
+        }
+        assert_eq!(settled.current().map(Membership::version), Some(1));
+    }
+
     #[test]
     fn a_flapping_node_does_not_hold_up_the_loss_of_another() {
         let mut settled = Settled::new(Duration::from_secs(2));

@@ -291,6 +291,7 @@ mod tests {
         }
     }
 
+    /// F25.
     #[test]
     fn a_lost_node_moves_little_more_than_its_own_shards() {
         // Averaged over many clusters: one of them may be unlucky where the bound is reached.
@@ -302,6 +303,27 @@ mod tests {
                 let after = firsts(&Ring::new(&membership(all[1..].to_vec()), 256, 3));
                 moved += before.iter().zip(&after).filter(|(was, is)| was != is).count() as u64;
                 total += 256;
+            }
+            assert!(moved * count * 10 <= total * 12, "{count} nodes: {moved} of {total} moved");
+        }
+    }
+
+    /// F25: what a node takes when it joins it gives back when it leaves, however often.
+    #[test]
+    fn a_node_that_comes_and_goes_twenty_times_moves_its_share_each_time_and_nothing_for_good() {
+        for count in [4_u64, 6, 12] {
+            let (mut moved, mut total) = (0, 0);
+            for from in 0..20 {
+                let all = cluster(from * 100, count);
+                let (with, without) = (membership(all.clone()), membership(all[1..].to_vec()));
+                let mut before = firsts(&Ring::new(&with, 256, 3));
+                for change in 0..20 {
+                    let after = firsts(&Ring::new(if change % 2 == 0 { &without } else { &with }, 256, 3));
+                    moved += before.iter().zip(&after).filter(|(was, is)| was != is).count() as u64;
+                    total += 256;
+                    before = after;
+                }
+                assert_eq!(before, firsts(&Ring::new(&with, 256, 3)));
             }
             assert!(moved * count * 10 <= total * 12, "{count} nodes: {moved} of {total} moved");
         }

@@ -214,6 +214,24 @@ fn f18_shipping_goes_on_while_claims_can_not_be_read() {
     world.end_well();
 }
 
+/// F18: searches that answer from a stale listing, while reads by name are strong, as in every store that passes the probe.
+#[test]
+fn f18_searches_that_miss_the_newest_claim_mislead_nobody() {
+    let mut plan = Plan::calm(3);
+    plan.depths.stale_claims = 1000;
+    let mut world = flows(World::new(plan, 18, Trace::recording()));
+    for _ in 0..3 {
+        let (owner, epoch) = (world.owner().expect("data flows"), world.epoch());
+        world.crash_node(owner);
+        world.wait_until("a take-over", move |world| world.owner().is_some() && world.epoch() > epoch);
+        world.start_node(owner);
+        let acknowledged = world.acknowledged();
+        world.wait_until("data", move |world| world.owner().is_some() && world.acknowledged() > acknowledged + 20);
+    }
+    assert!(world.epoch() <= Epoch(16), "{} claims for three take-overs", world.epoch());
+    world.end_well();
+}
+
 /// F19: the stated three seconds of a take-over are ten times the owner time-out of this world's timing.
 #[test]
 fn f19_what_was_acknowledged_and_not_uploaded_survives_a_kill() {
