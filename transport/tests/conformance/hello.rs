@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kennel_protocol::ids::{ClusterId, NodeId, ProcessId};
-use kennel_protocol::wire::{ErrorCode, Hello, Role};
+use kennel_protocol::wire::{ErrorCode, Hello, Role, WireError};
 use kennel_transport::close::{Advice, SessionError};
 use kennel_transport::handshake::{HandshakeError, HelloPolicy, handshake_client, handshake_server};
 use tokio::time::Instant;
@@ -52,7 +52,16 @@ pub(crate) async fn accepted(pair: Pair) {
     assert!(!pair.far.peer().common_name.is_empty());
 }
 
-async fn check_refused(pair: Pair, hello: Hello, code: ErrorCode) {
+/// F34: a peer of an older build is spoken to in its version.
+pub(crate) async fn an_older_peer(pair: Pair) {
+    let older = Hello { version_max: 1, ..hello(Role::Client) };
+    let policy = policy();
+    let (welcomed, greeted) =
+        tokio::join!(handshake_client(&*pair.near, older, soon()), handshake_server(&*pair.far, &policy, soon()));
+    assert_eq!((greeted.expect("a hello").1.version, welcomed.expect("a welcome").version), (1, 1));
+}
+
+async fn check_refused(pair: Pair, hello: Hello, code: ErrorCode) -> WireError {
     let policy = policy();
     let (welcomed, greeted) =
         tokio::join!(handshake_client(&*pair.near, hello, soon()), handshake_server(&*pair.far, &policy, soon()),);
@@ -63,11 +72,14 @@ async fn check_refused(pair: Pair, hello: Hello, code: ErrorCode) {
     // Whoever closes first, both see the end.
     pair.near.closed().await;
     pair.far.closed().await;
+    ours
 }
 
+/// F34: both windows are named to whoever has to upgrade something.
 pub(crate) async fn versions_apart(pair: Pair) {
     let newer = Hello { version_min: 4, version_max: 9, ..hello(Role::Client) };
-    check_refused(pair, newer, ErrorCode::VersionWindow).await;
+    let told = check_refused(pair, newer, ErrorCode::VersionWindow).await;
+    assert!(told.message.contains("1 to 3") && told.message.contains("4 to 9"), "{}", told.message);
 }
 
 pub(crate) async fn pretender(pair: Pair) {

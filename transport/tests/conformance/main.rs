@@ -44,6 +44,7 @@ const CASES: &[(&str, Case)] = &[
     ("what nobody asked for comes in order", |pair| Box::pin(calls::unasked(pair))),
     ("kinds of a newer version are not sent to an older peer", |pair| Box::pin(calls::newer_kinds(pair))),
     ("hello and welcome", |pair| Box::pin(hello::accepted(pair))),
+    ("an older peer", |pair| Box::pin(hello::an_older_peer(pair))),
     ("versions that do not meet", |pair| Box::pin(hello::versions_apart(pair))),
     ("a reader cannot pretend to be a node", |pair| Box::pin(hello::pretender(pair))),
     ("a silent peer is not waited for", |pair| Box::pin(hello::silent_peer(pair))),
