@@ -32,6 +32,7 @@ pub const REGRESSIONS: &[Regression] = &[
     deep(41_948, "R27: whoever was quick took what its owner handed to another, who was handed it again, for ever"),
     deep(900_788, "R13: the world's shipper, told where a partition continues, never asked how far it is stored"),
     deep(936_272, "R27: an owner handed over to a node that was stopping, took the shard back, and so on for ever"),
+    deep(3_010_119, "the world took a slow network, which puts copies out of order, for one where nothing moves"),
 ];
 
 /// A seed of a world with everything in it.

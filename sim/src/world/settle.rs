@@ -11,8 +11,10 @@ use crate::oracle::reads::{equals_the_source, one_history};
 use crate::oracle::{LogReader, Violation};
 use crate::source::Partition;
 
-/// How long a healed world may take to come to rest.
+/// How long a healed world may store nothing more before it is at rest.
 const REST_MAX: Duration = Duration::from_secs(90);
+/// How long it may take in all: a network that puts everything out of order takes a few entries a round.
+const REST_ALL_MAX: Duration = Duration::from_mins(15);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a world at rest is watched: copies learn what is stored and forget.
@@ -47,9 +49,13 @@ impl World {
     }
 
     fn wait_for_rest(&mut self) {
-        let deadline = self.now + REST_MAX;
+        let last = self.now + REST_ALL_MAX;
+        let (mut deadline, mut stored) = (self.now + REST_MAX, self.stored_messages());
         let mut looks = 0_u64;
         while self.violation.is_none() && !self.is_at_rest() {
+            if self.stored_messages() > stored {
+                (deadline, stored) = ((self.now + REST_MAX).min(last), self.stored_messages());
+            }
             if self.now > deadline {
                 let what = self.unrest();
                 self.judge(Err(Violation::new("comes_to_rest", what)));
@@ -64,6 +70,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// How far the bucket is, over all partitions: what is stored is never stored again.
+    fn stored_messages(&self) -> u64 {
+        self.sources.iter().map(|source| self.oracle.objects.stored_end_of(source.key).0).sum()
     }
 
     /// Compares the log in the bucket with the source.
