@@ -137,7 +137,11 @@ impl Shipper {
             Input::Positions { from, positions } => self.take_positions(now, from, &positions),
             Input::PositionsFailed { from, shard } => self.positions_failed(now, from, shard),
             Input::Compared { from, compared } => self.take_compared(now, from, &compared, effects),
-            Input::CompareFailed { shard } => self.compare_again(now, shard, effects),
+            Input::CompareFailed { shard } => {
+                // Where nothing else is under way, nobody else would notice that the owner has moved.
+                self.view_at = Some(self.view_at.map_or(now, |at| at.min(now)));
+                self.compare_again(now, shard, effects);
+            }
             Input::ShipAck { from, ack } => self.take_ack(now, from, &ack, effects),
             Input::SourceRead(answer) => self.take_read(answer, effects),
             Input::Timeout => self.take_timeout(now, effects),

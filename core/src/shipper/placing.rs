@@ -9,7 +9,7 @@ use rand_core::Rng;
 use super::Shipper;
 use super::contract::{Effect, Effects};
 use super::lane::Lane;
-use super::partition::Phase;
+use super::partition::{Ending, Phase};
 use crate::time::Instant;
 
 /// Pauses double at most this often: 64 times the shortest one.
@@ -188,7 +188,12 @@ impl Shipper {
 
     /// Frees what was read and sent of a partition.
     pub(super) fn drop_work(&mut self, partition: PartitionKey) {
-        self.forget_doubt(partition);
+        if self.tracks[&partition].doubt.is_some() {
+            self.forget_doubt(partition);
+            // Nobody was asked, so the end that raised the doubt must be met again.
+            let track = self.tracks.get_mut(&partition).expect("it was just seen");
+            track.ending = track.ending.take().filter(|ending| matches!(ending, Ending::Damaged { .. }));
+        }
         let track = self.tracks.get_mut(&partition).expect("a partition of a lane has a track");
         let lane = self.lanes.get_mut(&track.shard).expect("a track's shard has a lane");
         let (boxed, flown) = track.drop_work();

@@ -9,7 +9,7 @@ use super::*;
 fn a_shorter_history_that_differs_is_no_shorter_one() {
     for seed in 0..40 {
         let log = Log { start: 0, end: 63, damaged_at: None };
-        let faults = if seed == 0 { CALM } else { Faults { refused: 0, new_epoch: 0, ..STORM } };
+        let faults = if seed == 0 { CALM } else { Faults { refused: 0, ..STORM } };
         let mut world = World::new(seed, faults, small(), BTreeMap::from([(key(0), log)]));
         world.forked_at = 50;
         plant(&mut world, 70, Some(identity(key(0), 69)));

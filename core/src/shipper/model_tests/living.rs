@@ -86,6 +86,29 @@ fn where_others_shipped_is_learnt_until_it_is_stored() {
     assert_eq!(world.frames, 0);
 }
 
+/// A lane in which nothing is under way hears of a new owner when it has something to ask.
+#[test]
+fn a_quiet_source_that_falls_is_compared_with_whoever_owns_it_then() {
+    let log = Log { start: 0, end: 63, damaged_at: None };
+    let mut world = World::new(4, CALM, endless(), BTreeMap::from([(key(0), log)]));
+    world.begin();
+    world.run_for(Duration::from_secs(1));
+    let owner = world.owners.get_mut(&key(0).shard(SHARDS)).expect("a shard");
+    owner.node = NodeId((owner.node.0 + 1) % NODES);
+    owner.epoch = owner.epoch.next();
+    // It has nothing new to say, and so says nothing.
+    world.owners_speak = false;
+    world.source.get_mut(&key(0)).expect("it is there").end = 56;
+    world.forked_at = 50;
+    world.announce(key(0));
+    world.run_for(Duration::from_secs(5));
+    assert!(
+        matches!(&world.news[..], [(_, PartitionNews::Stopped(PartitionProblem::Diverged { .. }))]),
+        "{:?}",
+        world.news
+    );
+}
+
 /// F21, R15: a live source says at once that it ends earlier than it did, and is compared then and whenever it grows.
 #[test]
 fn a_source_that_fell_is_compared_before_it_overtakes_the_ring() {
