@@ -16,6 +16,7 @@
 use core::mem::offset_of;
 
 use bytes::Bytes;
+use iggy_binary_protocol::codes::PING_CODE;
 use iggy_binary_protocol::consensus::{Command, HEADER_SIZE, Operation, ReplyHeader, RequestHeader};
 use kennel_protocol::ids::Offset;
 
@@ -106,6 +107,18 @@ impl Header {
             return Err(FrameError::TooLarge { size, most });
         }
         Ok(header)
+    }
+
+    /// A heartbeat: the one request that a server answers before a login.
+    pub(crate) fn ping() -> Self {
+        let mut bytes = vec![0; HEADER_BYTES];
+        put(&mut bytes, shared_at::SIZE, &size_of_frame(0).to_le_bytes());
+        put(&mut bytes, shared_at::COMMAND, &[Command::Request as u8]);
+        // Whose it is does not matter, but nobody's is refused.
+        put(&mut bytes, offset_of!(RequestHeader, client), &1_u128.to_le_bytes());
+        put(&mut bytes, offset_of!(RequestHeader, operation), &[operation::ASK]);
+        put(&mut bytes, CODE_AT, &PING_CODE.to_le_bytes());
+        Self(bytes.into())
     }
 
     /// Length of the body, bytes.

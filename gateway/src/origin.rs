@@ -14,14 +14,17 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::error::{DialError, GatewayError};
-use crate::frame::REPLY_BYTES_MAX;
+use crate::frame::{Header, REPLY_BYTES_MAX};
 use crate::settings::{Endpoint, GatewaySettings};
 use crate::tls;
-use crate::wire::Wire;
+use crate::wire::{Pieces, Wire};
 
 /// How long a connection may take to come up, handshake included. A server on the same host takes less than one
 /// millisecond, one across the world some hundred.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a server may take to answer a heartbeat. Readers wait for it when their server's connection breaks.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a server that is away is looked for: first, and at most.
 const LOOK_MIN: Duration = Duration::from_millis(100);
@@ -114,6 +117,20 @@ impl Origin {
         reachable
     }
 
+    /// Whether there is a server, and not just a port that is still or already open: it answers a heartbeat.
+    pub(crate) async fn answers(&self) -> Result<(), DialError> {
+        let mut wire = self.dial().await?.wire;
+        let asked = async {
+            wire.write(Pieces::new(vec![Header::ping().bytes().clone()])).await?;
+            wire.flush().await?;
+            wire.incoming().await
+        };
+        match timeout(ANSWER_TIMEOUT, asked).await {
+            Ok(Ok(Some(_))) => Ok(()),
+            _ => Err(DialError::Late { address: self.configured.clone() }),
+        }
+    }
+
     /// Nobody could reach the server.
     pub(crate) fn is_away(&self) {
         if !self.away.send_replace(true) {
@@ -132,7 +149,7 @@ impl Origin {
         loop {
             away.wait_for(|away| *away).await.expect("the sender is here");
             let mut pause = LOOK_MIN;
-            while let Err(error) = self.dial().await {
+            while let Err(error) = self.answers().await {
                 tracing::debug!(error = &error as &dyn std::error::Error, "the Iggy server is still away");
                 sleep(pause).await;
                 pause = (pause * 2).min(LOOK_MAX);

@@ -13,6 +13,7 @@ mod ask;
 mod polls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use iggy_binary_protocol::codes::{GET_CLUSTER_METADATA_CODE, PING_CODE, POLL_MESSAGES_CODE};
@@ -32,6 +33,9 @@ use crate::written::Written;
 /// Iggy's code for "the connection is closed": of what can be said of a server that is not there, the one that makes no
 /// SDK give up the connection that it has.
 const CONNECTION_CLOSED: u32 = 206;
+
+/// How long a server that ends takes from closing its sessions to closing its port: no reason to believe that it lives.
+const SERVER_ENDS: Duration = Duration::from_millis(100);
 
 /// Iggy's code for "not admitted here, ask another node".
 const NOT_ACCEPTED: u32 = 58;
@@ -220,8 +224,9 @@ impl Session {
     /// The server's connection is lost. Returns if the session can read on without it.
     async fn lost(&mut self) -> Result<(), SessionError> {
         self.origin = None;
-        match self.shared.origin.dial().await {
-            Ok(_) => Err(SessionError::OriginEnded),
+        sleep(SERVER_ENDS).await;
+        match self.shared.origin.answers().await {
+            Ok(()) => Err(SessionError::OriginEnded),
             Err(error) if !self.reads_on() => Err(SessionError::NoOrigin(error)),
             Err(_) => {
                 self.shared.origin.is_away();

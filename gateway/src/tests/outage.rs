@@ -47,6 +47,20 @@ async fn who_was_allowed_nothing_is_not_kept_waiting() {
 }
 
 #[tokio::test]
+async fn an_open_port_is_no_server() {
+    let mut rig = Rig::start(&history()).await;
+    let client = rig.client().await;
+    let before = poll(&client, &start()).await;
+    rig.origin.kill().await;
+    // Whoever takes connections and says nothing: a server that is just ending, or a balancer before one.
+    let port = tokio::net::TcpListener::bind(rig.origin.address()).await.expect("the port is free");
+    assert_eq!(poll(&client, &start()).await, before);
+    assert_eq!(rig.gateway.counts().sessions, 1);
+    drop(port);
+    assert_eq!(poll(&client, &start()).await, before);
+}
+
+#[tokio::test]
 async fn reading_without_a_server_ends() {
     let reads_without_origin = Duration::from_millis(300);
     let verdict = Duration::from_millis(100);
