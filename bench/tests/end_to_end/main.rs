@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_source;
 mod diverged;
 mod full_journal;
+mod gateway;
 mod moves;
 mod outage;
 mod puts;
