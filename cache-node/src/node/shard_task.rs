@@ -12,8 +12,8 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use kennel_core::read::Authority;
 use kennel_core::shard::{
-    BucketId, BucketResult, Divergence, Effects, InOrder, Input, Note, PersistId, RoleChange, SessionId, Shard, ShardStatus,
-    Then,
+    BucketId, BucketResult, Divergence, Effects, InOrder, Input, Note, PersistId, RoleChange, SessionId, Shard,
+    ShardStatus, Then,
 };
 use kennel_protocol::ids::{Epoch, Lsn, ShardId};
 use kennel_protocol::object::SlotObject;
