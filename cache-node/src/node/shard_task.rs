@@ -215,16 +215,13 @@ impl Running {
         for (node, copy) in effects.copies {
             self.task.peers.send(node, ShardMessage::Copy(copy));
         }
-        match effects.persist_id {
-            Some(id) => {
-                self.order.submitted(id, &effects.then);
-                let accepted = self.task.journal_edge.submit(id, effects.persist, effects.then);
-                self.accepted(accepted);
-            }
-            None => {
-                let now = self.order.at_once(effects.then);
-                self.perform(now);
-            }
+        if let Some(id) = effects.persist_id {
+            self.order.submitted(id, &effects.then);
+            let accepted = self.task.journal_edge.submit(id, effects.persist, effects.then);
+            self.accepted(accepted);
+        } else {
+            let now = self.order.at_once(effects.then);
+            self.perform(now);
         }
     }
 

@@ -263,13 +263,7 @@ impl Startup {
         }
     }
 
-    fn finish(
-        self,
-        quic: SocketAddr,
-        http: Http,
-        gateway: Option<Gateway>,
-        fatal: mpsc::Receiver<String>,
-    ) -> Node {
+    fn finish(self, quic: SocketAddr, http: Http, gateway: Option<Gateway>, fatal: mpsc::Receiver<String>) -> Node {
         let Self { settings, foundation, links, tasks, stop, shards, stowed: _ } = self;
         Node {
             id: settings.node.id,

@@ -19,8 +19,8 @@ use crate::bucket::Bucket;
 use crate::config::Settings;
 use crate::gossip::GossipView;
 use crate::http::{
-    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport, MessageReport, ShardReport,
-    StatusReport, StatusSource, StreamReport, TailReport, TopicReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport,
+    MessageReport, ShardReport, StatusReport, StatusSource, StreamReport, TailReport, TopicReport,
 };
 use crate::journal::{IoMode, Journal};
 use crate::metrics;

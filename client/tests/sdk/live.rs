@@ -28,7 +28,7 @@ struct Server {
 impl Server {
     async fn start() -> Option<Self> {
         let Some(binary) = std::env::var_os("IGGY_SERVER_BIN") else {
-            println!("SKIPPED: IGGY_SERVER_BIN names no Iggy server");
+            eprintln!("SKIPPED: IGGY_SERVER_BIN names no Iggy server");
             return None;
         };
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a port");
@@ -119,7 +119,7 @@ async fn bodies_are_those_of_a_real_server() {
             polls += 1;
         }
     }
-    println!("{polls} polls, {:?}", cached.counts());
+    eprintln!("{polls} polls, {:?}", cached.counts());
     let beyond = cached.counts().forwarded.get("beyond").copied().unwrap_or(0);
     assert_eq!(cached.counts().served + beyond, polls, "{:?}", cached.counts());
 }

@@ -98,8 +98,11 @@ fn batch(base: u64, count: u64, timestamp: u64) -> Bytes {
     (base..base + count).fold(batch, |batch, offset| batch.payload(format!("message {offset}").as_bytes())).build()
 }
 
-/// Everything of a reply, in a form that compares.
-fn told(polled: &PolledMessages) -> (u32, u64, Vec<(u64, u64, u128, u64, Bytes)>) {
+/// Offset, timestamp, id, checksum and payload of a message.
+type Told = (u64, u64, u128, u64, Bytes);
+
+/// Everything of a reply, in a form that compares: partition, newest offset, messages.
+fn told(polled: &PolledMessages) -> (u32, u64, Vec<Told>) {
     let messages = polled.messages.iter().map(|message| {
         let header = &message.header;
         (header.offset, header.timestamp, header.id, header.checksum, message.payload.clone())
