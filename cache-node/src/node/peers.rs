@@ -137,7 +137,13 @@ impl Peers {
         let (address, _) = known.ok_or(ForwardError::NotAMember(to))?;
         let connecting = timeout(CONNECT_PATIENCE, self.connect(&address)).await;
         let (session, version) = connecting.ok().flatten().ok_or(ForwardError::Unreachable(to))?;
-        lock(&self.shared.sessions).insert(to, (Arc::clone(&session), version));
+        let made = (Arc::clone(&session), version);
+        let kept = lock(&self.shared.sessions).entry(to).or_insert(made).clone();
+        if !Arc::ptr_eq(&kept.0, &session) {
+            // All lanes to a node that comes back connect at the same time: one session is enough for them.
+            session.close(CloseCode::DONE, "another session to this node stands");
+            return Ok(kept);
+        }
         let (peers, watched) = (self.clone(), Arc::clone(&session));
         lock(&self.shared.tasks).spawn(async move {
             watched.closed().await;
@@ -204,4 +210,64 @@ impl Link {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Every critical section leaves the map whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use kennel_core::membership::{Member, Zone};
+    use kennel_protocol::ids::{ClusterId, JournalId};
+    use kennel_protocol::wire::Role;
+    use kennel_transport::handshake::{HelloPolicy, handshake_server};
+    use kennel_transport::loopback::{LoopbackIdentity, LoopbackNetwork};
+    use kennel_transport::session::Listener;
+
+    use super::*;
+
+    /// Shards that lose their lanes at the same time.
+    const LANES: usize = 16;
+
+    fn identity() -> LoopbackIdentity {
+        LoopbackIdentity { common_name: "node".to_owned(), role: Some(Role::Node) }
+    }
+
+    fn hello() -> Hello {
+        let (cluster, node) = (Some(ClusterId(7)), Some(NodeId(1)));
+        let agent = "test".to_owned();
+        Hello { version_min: 1, version_max: 1, role: Role::Node, cluster, node, process: ProcessId(1), agent }
+    }
+
+    /// Welcomes everybody, and keeps the sessions.
+    async fn welcome(mut listener: impl Listener) {
+        let (cluster, node, process) = (ClusterId(7), NodeId(2), ProcessId(2));
+        let policy = HelloPolicy { version_min: 1, version_max: 1, cluster, node, process, shard_count: 8 };
+        let mut sessions = Vec::new();
+        while let Ok(session) = listener.accept().await {
+            let deadline = Instant::now() + CONNECT_PATIENCE;
+            handshake_server(&*session, &policy, deadline).await.expect("a hello");
+            sessions.push(session);
+        }
+    }
+
+    #[tokio::test]
+    async fn lanes_that_connect_at_the_same_time_share_one_session() {
+        let network = LoopbackNetwork::new();
+        let listener = network.listen(identity());
+        let member = Member {
+            node: NodeId(2),
+            process: ProcessId(2),
+            journal: JournalId(2),
+            address: listener.local_address().to_string(),
+            zone: Zone::from(""),
+            weight: 100,
+            draining: false,
+        };
+        let peers = Peers::new(Arc::new(network.connector(identity())), hello());
+        peers.learn(&Membership::new(1, vec![member]).expect("a membership"));
+        let welcoming = tokio::spawn(welcome(listener));
+        let sessions = futures::future::join_all((0..LANES).map(|_| peers.session(NodeId(2)))).await;
+        let sessions: Vec<_> = sessions.into_iter().map(|made| made.expect("it is reached").0).collect();
+        assert!(sessions.iter().all(|session| Arc::ptr_eq(session, &sessions[0])), "lanes have sessions of their own");
+        peers.stop().await;
+        welcoming.abort();
+    }
 }

@@ -30,8 +30,9 @@ const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// Marks that wait for one shipper. They are cumulative, so dropping one loses nothing.
 const ACKS_MAX: usize = 1024;
 
-/// Lanes that one session may have open.
-const LANES_MAX: usize = 256;
+/// Lanes that one session may have open: as many as the transport allows. A node keeps one for each shard that it has with
+/// another node.
+const LANES_MAX: usize = 1024;
 
 /// Takes sessions and hands what they say to whom it concerns.
 #[derive(Debug)]

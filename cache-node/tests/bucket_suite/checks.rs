@@ -14,8 +14,8 @@ use crate::{body_of, created, read};
 const RACERS: usize = 32;
 /// Keys raced for. Stores that are merely sloppy show within 20 rounds; those that ignore the condition in the first.
 const ROUNDS: usize = 40;
-/// More than one page of a listing, and more than one bulk delete.
-const MANY_KEYS: usize = 1_050;
+/// Three pages of a listing, and three bulk deletes (F36): the page in the middle begins and ends with a token.
+const MANY_KEYS: usize = 2_500;
 /// Creates in flight while the many keys are written.
 const WRITERS: usize = 32;
 
@@ -105,6 +105,7 @@ async fn absent_is_none(bucket: &Bucket) {
     assert!(listing.entries.is_empty() && listing.complete, "{listing:?}");
 }
 
+/// F36.
 async fn listings_join_their_pages(bucket: &Bucket) {
     let keys: Vec<_> = (0..MANY_KEYS).map(|number| format!("many/{number:020}")).collect();
     let outcomes = stream::iter(keys.clone()).map(|key| async move {
