@@ -1,6 +1,6 @@
 //! Prints a partition: one line per message, then where it ends.
 //!
-//! `cargo run -p kennel-client --example read_partition -- --node 127.0.0.1:7400 --certs DIR 0/0/0`
+//! `cargo run -p kennel-client --example read_partition -- --node 127.0.0.1:7400 --certs DIR orders/events/0`
 
 use std::io::{Write, stdout};
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use kennel_client::{Client, ClientSettings, FetchFrom, FetchRequest, Fetched, Offset, PartitionKey};
+use kennel_client::{Client, ClientSettings, FetchFrom, FetchRequest, Fetched, Offset, PartitionKey, PartitionName};
 use kennel_transport::tls::TlsIdentity;
 
 /// Reads one partition through the ring.
@@ -26,8 +26,8 @@ struct Arguments {
     /// Go on when the end is reached, as messages commit.
     #[arg(long)]
     follow: bool,
-    /// The partition: stream/topic/partition, with @incarnation if it is not the first.
-    partition: PartitionKey,
+    /// The partition: stream/topic/partition, by names or ids; an id with @incarnation is another life of it.
+    partition: String,
 }
 
 #[tokio::main]
@@ -39,14 +39,15 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::connect(ClientSettings::new(arguments.nodes.clone()), &identity)
         .await
         .context("connect to the ring")?;
+    let partition = find(&client, &arguments.partition).await?;
     let from = arguments.from.map_or(FetchFrom::First, FetchFrom::Offset);
     if arguments.follow {
-        let mut follower = client.follow(arguments.partition, from);
+        let mut follower = client.follow(partition, from);
         loop {
             print(&follower.next().await.context("follow the partition")?)?;
         }
     }
-    let mut request = FetchRequest::new(arguments.partition, from);
+    let mut request = FetchRequest::new(partition, from);
     loop {
         let fetched = client.fetch(request).await.context("read the partition")?;
         print(&fetched)?;
@@ -56,6 +57,17 @@ async fn main() -> anyhow::Result<()> {
         request.from = FetchFrom::Offset(fetched.next);
         (request.epoch, request.last) = (fetched.epoch, fetched.last.or(request.last));
     }
+}
+
+/// By name; what the catalogue does not list can be read by its full key.
+async fn find(client: &Client, text: &str) -> anyhow::Result<PartitionKey> {
+    if !text.contains('@') {
+        let name: PartitionName = text.parse().context("read the arguments")?;
+        if let Some(partition) = client.locate_name(&name).await.context("look the name up")? {
+            return Ok(partition);
+        }
+    }
+    text.parse().with_context(|| format!("the ring knows nothing called `{text}`"))
 }
 
 fn print(fetched: &Fetched) -> anyhow::Result<()> {

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::executor::block_on;
 use kennel_client::{Client, ClientSettings, FetchError, FetchFrom, FetchRequest, Offset, Runtime};
 use kennel_protocol::batch::BatchBuilder;
-use kennel_protocol::ids::{ClusterId, Epoch, NodeId, PartitionId, PartitionKey, ProcessId, ShardId};
+use kennel_protocol::catalog::{Catalog, PartitionEntry, StreamEntry, TopicEntry};
+use kennel_protocol::ids::{
+    ClusterId, Epoch, Incarnation, NodeId, PartitionId, PartitionKey, ProcessId, ShardId, StreamId, TopicId,
+};
+use kennel_protocol::limits::WIRE_VERSION;
 use kennel_protocol::wire::{
-    ErrorCode, Fetch, Fetched, Message, NodeAddress, PartitionReport, Partitions, Role, Served, ShardView, View,
-    WireError,
+    CatalogRequest, Catalogued, ErrorCode, Fetch, Fetched, Message, NodeAddress, PartitionReport, Partitions, Role,
+    Served, ShardView, View, WireError,
 };
 use kennel_transport::close::CloseCode;
 use kennel_transport::handshake::{HelloPolicy, handshake_server};
@@ -37,6 +41,8 @@ struct Ring {
     end: AtomicU64,
     asked: AtomicU64,
     flip_next: AtomicU64,
+    is_old: AtomicBool,
+    catalog: Mutex<Option<Catalog>>,
 }
 
 fn refused(code: ErrorCode, offset: Option<u64>) -> WireError {
@@ -63,7 +69,7 @@ impl Ring {
     async fn serve(self: Arc<Self>, node: u64, session: Arc<dyn Session>) {
         let policy = HelloPolicy {
             version_min: 1,
-            version_max: 1,
+            version_max: if self.is_old.load(Ordering::SeqCst) { 1 } else { WIRE_VERSION },
             cluster: ClusterId(1),
             node: NodeId(node),
             process: ProcessId(node.into()),
@@ -106,6 +112,13 @@ impl Ring {
                 let end = Offset(self.end.load(Ordering::SeqCst));
                 let report = PartitionReport { partition: key(), trim: Offset(0), stored: Offset(0), committed: end };
                 Message::Partitions(Partitions { shard: request.shard, epoch: Epoch(1), partitions: vec![report] })
+            }
+            Message::CatalogRequest(CatalogRequest { newer_than }) => {
+                self.asked.fetch_add(1, Ordering::SeqCst);
+                let catalog = self.catalog.lock().expect("alive");
+                let revision = catalog.as_ref().map(|catalog| catalog.revision);
+                let newer = catalog.as_ref().filter(|catalog| newer_than.is_none_or(|known| known < catalog.revision));
+                Message::Catalogued(Catalogued { revision, catalog: newer.map(Catalog::encode) })
             }
             _ => Message::Error(refused(ErrorCode::NotAllowed, None)),
         }
@@ -295,4 +308,44 @@ fn a_process_without_tokio_reads_all_the_same() {
         .collect();
     assert_eq!(read, [0, 1, 2, 3, 4, 5]);
     assert_eq!(block_on(client.partitions()).expect("the ring is up").len(), 1);
+}
+
+fn named(revision: u64, incarnation: u64) -> Catalog {
+    let partitions = vec![PartitionEntry { id: PartitionId(0), incarnation: Incarnation(incarnation) }];
+    let topic = TopicEntry { id: TopicId(1), name: "events".to_owned(), partitions, message_expiry_micros: None };
+    Catalog { revision, streams: vec![StreamEntry { id: StreamId(1), name: "orders".to_owned(), topics: vec![topic] }] }
+}
+
+#[tokio::test]
+async fn names_lead_to_the_present_life_and_are_sent_once() {
+    let network = LoopbackNetwork::new();
+    let ring = Ring::start(&network);
+    let client = ring.client(&network).await;
+    let locate =
+        async |stream: &str, topic: &str| client.locate(stream, topic, PartitionId(0)).await.expect("a node answers");
+    assert_eq!(locate("orders", "events").await, None, "nobody has told yet");
+    *ring.catalog.lock().expect("alive") = Some(named(1, 0));
+    assert_eq!(locate("orders", "events").await, Some(key()));
+    assert_eq!(locate("1", "events").await, Some(key()));
+    assert_eq!(locate("orders", "other").await, None);
+    let first = client.catalog(None).await.expect("a node answers").expect("it stands");
+    let again = client.catalog(None).await.expect("a node answers").expect("it stands");
+    assert!(Arc::ptr_eq(&first, &again), "what has not changed is neither sent nor decoded again");
+    *ring.catalog.lock().expect("alive") = Some(named(2, 7));
+    assert_eq!(locate("orders", "events").await, Some("1/1/0@7".parse().expect("a partition")));
+    ring.kill(1);
+    assert_eq!(locate("orders", "1").await, Some("1/1/0@7".parse().expect("a partition")), "another node answers");
+}
+
+#[tokio::test]
+async fn a_ring_that_is_too_old_for_names_says_so_at_once() {
+    let network = LoopbackNetwork::new();
+    let ring = Ring::start(&network);
+    ring.is_old.store(true, Ordering::SeqCst);
+    ring.commit(1);
+    let client = ring.client(&network).await;
+    let refused = client.locate("orders", "events", PartitionId(0)).await;
+    assert!(matches!(refused, Err(FetchError::Refused { code: ErrorCode::VersionWindow, .. })), "{refused:?}");
+    assert_eq!(ring.asked.load(Ordering::SeqCst), 0, "it was never sent what it does not know");
+    assert_eq!(client.fetch(at(0)).await.expect("the session is sound").next, Offset(3));
 }

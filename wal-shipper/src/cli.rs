@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use figment::value::Value;
+use kennel_protocol::ids::PartitionKey;
 
 use crate::config::Wait;
 
@@ -25,6 +26,10 @@ pub enum Command {
     Run(RunArgs),
     /// Show how far the retention barrier is at the Iggy server, or drop it. Needs no ring.
     Barrier(BarrierArgs),
+    /// Say that diverged partitions of a running server began a new history: shippers ship it as a new incarnation.
+    Recreate(RecreateArgs),
+    /// Write what the ring holds into an Iggy server, under the same names, and compare it there.
+    Restore(RestoreArgs),
     /// Show and verify what a data directory holds. Needs no ring.
     Inspect(InspectArgs),
     /// Check that a configuration can be used by `run`, and say what it amounts to.
@@ -138,6 +143,34 @@ pub struct RunArgs {
     pub http: Option<String>,
 }
 
+/// `wal-shipper recreate`
+#[derive(Debug, Args)]
+pub struct RecreateArgs {
+    /// A configuration file; see `wal-shipper config`.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the ring is.
+    #[command(flatten)]
+    pub ring: RingArgs,
+    /// Partitions by ids, as stream/topic/partition. What the ring holds of them stays readable under the old key.
+    #[arg(required = true, value_name = "PARTITION")]
+    pub partitions: Vec<PartitionKey>,
+}
+
+/// `wal-shipper restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Where to.
+    #[command(flatten)]
+    pub iggy: IggyArgs,
+    /// Where from.
+    #[command(flatten)]
+    pub ring: RingArgs,
+    /// Also write the result to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// `wal-shipper barrier`
 #[derive(Debug, Args)]
 pub struct BarrierArgs {
@@ -182,7 +215,8 @@ impl ImportArgs {
 }
 
 impl RingArgs {
-    fn flags(&self) -> Vec<(&'static str, Value)> {
+    /// As settings.
+    pub fn flags(&self) -> Vec<(&'static str, Value)> {
         let mut flags = Vec::new();
         push_list(&mut flags, "ring.addresses", &self.ring);
         push_path(&mut flags, "tls.directory", self.tls_dir.as_ref());
@@ -202,6 +236,15 @@ impl IggyArgs {
         push_path(&mut flags, "iggy.password_file", self.password_file.as_ref());
         push_list(&mut flags, "source.include", &self.include);
         push_list(&mut flags, "source.exclude", &self.exclude);
+        flags
+    }
+}
+
+impl RestoreArgs {
+    /// As settings.
+    pub fn flags(&self) -> Vec<(&'static str, Value)> {
+        let mut flags = self.iggy.flags();
+        flags.extend(self.ring.flags());
         flags
     }
 }

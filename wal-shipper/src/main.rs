@@ -10,6 +10,8 @@ use wal_shipper::cli::{Cli, Command};
 use wal_shipper::config::{Config, DEFAULTS};
 use wal_shipper::import::import;
 use wal_shipper::inspect::inspect;
+use wal_shipper::recreate::recreate;
+use wal_shipper::restore::restore;
 use wal_shipper::run::{describe, run as run_live};
 
 /// Some partitions are not whole; the report names them.
@@ -60,6 +62,23 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             let config = load(args.iggy.config.as_deref(), args.iggy.flags())?;
             tokio::runtime::Runtime::new()?.block_on(barrier(&config, args))?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Recreate(args) => {
+            let config = load(args.config.as_deref(), args.ring.flags())?;
+            for key in tokio::runtime::Runtime::new()?.block_on(recreate(&config, args))? {
+                writeln!(io::stdout(), "{key}")?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(args) => {
+            let config = load(args.iggy.config.as_deref(), args.flags())?;
+            let report = tokio::runtime::Runtime::new()?.block_on(restore(&config, args))?;
+            anyhow::ensure!(report.finished, "stopped before everything was restored; run it again to continue");
+            Ok(match (report.foreign, report.is_whole()) {
+                (0, true) => ExitCode::SUCCESS,
+                (0, false) => ExitCode::from(SOME_STOPPED),
+                _ => ExitCode::from(SOME_DIVERGED),
+            })
         }
         Command::CheckConfig(args) => {
             let config = load(args.iggy.config.as_deref(), args.flags())?;

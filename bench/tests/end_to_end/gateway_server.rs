@@ -95,7 +95,7 @@ fn strategies() -> Vec<WirePollingStrategy> {
 struct Session {
     socket: TcpStream,
     client: u128,
-    session: u64,
+    number: u64,
 }
 
 impl Session {
@@ -109,10 +109,10 @@ impl Session {
         ];
         let socket = TcpStream::connect(address).await.expect("it listens");
         socket.set_nodelay(true).expect("TCP");
-        let mut session = Self { socket, client: 0x1234_5678_9abc, session: 0 };
+        let mut session = Self { socket, client: 0x1234_5678_9abc, number: 0 };
         let reply = session.ask(Operation::Register, 0, &login.concat()).await;
         // A count of errors, the user's id, then the session.
-        session.session = u64::from_le_bytes(reply[HEADER_SIZE + 8..HEADER_SIZE + 16].try_into().expect("eight bytes"));
+        session.number = u64::from_le_bytes(reply[HEADER_SIZE + 8..HEADER_SIZE + 16].try_into().expect("eight bytes"));
         session
     }
 
@@ -129,7 +129,7 @@ impl Session {
         put(offset_of!(RequestHeader, command), &[Command::Request as u8]);
         put(offset_of!(RequestHeader, client), &self.client.to_le_bytes());
         put(offset_of!(RequestHeader, operation), &[operation as u8]);
-        put(offset_of!(RequestHeader, session), &self.session.to_le_bytes());
+        put(offset_of!(RequestHeader, session), &self.number.to_le_bytes());
         if operation == Operation::NonReplicated {
             put(offset_of!(RequestHeader, request), &1_u64.to_le_bytes());
             // Fields that a server echoes, whatever they are.

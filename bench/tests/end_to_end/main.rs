@@ -4,13 +4,21 @@
 
 mod bad_input;
 mod bad_source;
+mod churn;
 mod diverged;
 mod full_journal;
 mod gateway;
+mod gateway_server;
+mod live;
+mod live_server;
+mod memory;
 mod moves;
+mod names;
 mod outage;
 mod puts;
+mod restore_server;
 mod ring;
 mod rot;
+mod stuck;
 mod support;
 mod take_over;

@@ -64,10 +64,10 @@ impl Observer {
             self.problems.iter().filter(|(_, stopped)| waited(stopped)).map(|(key, _)| *key).collect();
         for key in due {
             let Some(source) = shipper.source(key) else { continue };
-            // What does not fit into the queue now is due at the next look as well.
-            let gone = self.events.try_send(Event::Input(Input::SourceGone(key)));
-            if gone.is_err() || self.events.try_send(Event::Input(Input::Source(source))).is_err() {
-                return;
+            // Both or none. What does not fit into the queue now is due at the next look as well.
+            let Ok(places) = self.events.try_reserve_many(2) else { return };
+            for (place, input) in places.zip([Input::SourceGone(key), Input::Source(source)]) {
+                place.send(Event::Input(input));
             }
             self.problems.remove(&key);
         }

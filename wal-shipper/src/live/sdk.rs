@@ -5,6 +5,7 @@
 //! the node that the cluster's metadata names first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,12 +29,19 @@ use iggy_binary_protocol::responses::topics::get_topic::{GetTopicResponse, Parti
 use iggy_binary_protocol::{AckLevel, WireConsumer, WireDecode, WireEncode, WireIdentifier, WirePollingStrategy};
 use iggy_common::BinaryTransport;
 use kennel_protocol::ids::{Offset, PartitionId, StreamId, TopicId};
+use tokio::time::timeout;
 
 use super::secret::Password;
 use super::source::{
     LiveError, LiveSession, LiveSource, PartitionPlace, PartitionSeen, Poll, Polled, StreamSeen, TopicPlace, TopicSeen,
     Totals,
 };
+
+/// How long connecting and signing in may take. A host that is gone answers nothing, and the system would wait for minutes.
+const SIGN_IN_WAIT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take: a poll of 64 MiB over a slow disk, or a store while the cluster chooses who leads.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// A poll's answer before its batches: partition, last offset, count.
 const POLL_HEAD_BYTES: usize = 16;
@@ -62,7 +70,8 @@ pub struct IggyServer {
 }
 
 impl IggyServer {
-    async fn sign_in(&self, address: &str) -> Result<TcpClient, LiveError> {
+    /// A session that does not come back by itself.
+    pub(crate) async fn sign_in(&self, address: &str) -> Result<TcpClient, LiveError> {
         let reconnection = TcpClientReconnectionConfig { enabled: false, ..TcpClientReconnectionConfig::default() };
         let config = TcpClientConfig {
             server_address: address.to_owned(),
@@ -101,13 +110,23 @@ impl LiveSource for IggyServer {
     async fn connect(&self) -> Result<Box<dyn LiveSession>, LiveError> {
         let mut failed = LiveError::Unreachable { address: String::new(), reason: "no address is set".to_owned() };
         for address in &self.addresses {
-            match self.sign_in(address).await {
+            match in_time(SIGN_IN_WAIT, address, self.sign_in(address)).await {
                 Ok(client) => return Ok(Box::new(IggySession { client, address: address.clone() })),
                 Err(error) => failed = error,
             }
         }
         Err(failed)
     }
+}
+
+/// What comes in time, or that nothing did: the session is then not to be used again.
+async fn in_time<T>(
+    wait: Duration,
+    address: &str,
+    work: impl Future<Output = Result<T, LiveError>>,
+) -> Result<T, LiveError> {
+    let late = || LiveError::Unreachable { address: address.to_owned(), reason: format!("no answer within {wait:?}") };
+    timeout(wait, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// One TCP connection that has signed in.
@@ -118,6 +137,10 @@ struct IggySession {
 
 impl IggySession {
     async fn ask(&self, question: &'static str, code: u32, request: Bytes) -> Result<Bytes, LiveError> {
+        in_time(ANSWER_WAIT, &self.address, self.ask_long(question, code, request)).await
+    }
+
+    async fn ask_long(&self, question: &'static str, code: u32, request: Bytes) -> Result<Bytes, LiveError> {
         self.client.send_raw_with_response(code, request).await.map_err(|error| {
             let reason = error.to_string();
             match error {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use kennel_protocol::ids::{Offset, PartitionKey};
+use kennel_protocol::limits::BATCH_BYTES_MAX;
 
 use super::source::PartitionSeen;
 
@@ -53,8 +54,10 @@ impl Sizes {
     /// How many messages to poll for about so many bytes.
     pub fn count(&self, partition: PartitionKey, bytes: u32) -> u32 {
         self.with(partition, |size| {
-            let count = u32::try_from(u64::from(bytes) / size.message_bytes).unwrap_or(COUNT_MAX);
-            count.clamp(size.count_min, COUNT_MAX.max(size.count_min))
+            let count_for = |bytes: u64| u32::try_from(bytes / size.message_bytes).unwrap_or(u32::MAX).max(1);
+            // Once longer batches do not make every poll of later, longer messages a long one.
+            let count_min = size.count_min.min(count_for(BATCH_BYTES_MAX as u64));
+            count_for(bytes.into()).min(COUNT_MAX).max(count_min)
         })
     }
 
@@ -105,8 +108,11 @@ mod tests {
         assert_eq!(sizes.bytes_behind(key, Offset(900)), 100_000);
         sizes.saw(key, &seen(50_000_000, 10));
         assert_eq!(sizes.count(key, 1 << 20), 1);
+        // 5 MB each: four of them may be one batch, thousands may not.
         assert_eq!(sizes.too_few(key, 1), 4);
         assert_eq!(sizes.count(key, 1 << 20), 4);
+        assert_eq!(sizes.too_few(key, 1_000), 4_000);
+        assert!(sizes.count(key, 1 << 20) < 20);
         sizes.saw(key, &seen(0, 0));
         sizes.saw(key, &seen(10, 10));
         assert_eq!(sizes.count(key, 1 << 20), COUNT_MAX);

@@ -82,8 +82,10 @@ impl WatchTask {
     }
 
     async fn rounds(&mut self, session: &dyn LiveSession) -> Result<Unheard, LiveError> {
+        let mut last = Instant::now();
         loop {
             let (started, cpu) = (Instant::now(), thread_cpu());
+            self.watch.pass(started - core::mem::replace(&mut last, started));
             while let Ok(standing) = self.standing.try_recv() {
                 self.watch.take_standing(&standing);
             }

@@ -244,6 +244,8 @@ impl<'a> Driver<'a> {
             }
             Event::Input(Input::SourceGone(partition)) => {
                 self.readers.forget(partition);
+                self.report.news.remove(&partition);
+                self.report.holes.retain(|(key, ..)| *key != partition);
                 self.feed(Input::SourceGone(partition));
             }
             Event::Input(input) => self.feed(input),

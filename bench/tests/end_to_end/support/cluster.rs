@@ -77,10 +77,12 @@ impl Cluster {
         super::log();
         let stage = tempfile::tempdir().expect("a directory");
         let certificates = create_development_ca(&stage.path().join("tls"), &[], Overwrite::Refuse);
-        let assignments = SETTINGS.iter().chain(assignments).map(|&text| text.to_owned());
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        // The test's own come last: what is said last counts.
+        let assignments = [owned(&SETTINGS), bucket.assignments(), owned(assignments)].concat();
         Self {
             certificates: certificates.expect("certificates"),
-            assignments: assignments.chain(bucket.assignments()).collect(),
+            assignments,
             bucket,
             places: (1..=nodes).map(|id| Place { id, gossip: free_address(), running: None }).collect(),
             stage,
@@ -258,7 +260,8 @@ impl Cluster {
         self.connect(self.addresses()).await
     }
 
-    async fn connect(&self, addresses: Vec<SocketAddr>) -> Client {
+    /// A reader that knows nodes at these addresses.
+    pub(crate) async fn connect(&self, addresses: Vec<SocketAddr>) -> Client {
         let mut settings = ClientSettings::new(addresses);
         settings.answer_timeout = Duration::from_secs(2);
         let identity = self.identity(&self.certificates.client);

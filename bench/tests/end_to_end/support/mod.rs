@@ -2,8 +2,10 @@
 
 pub(crate) mod bucket;
 pub(crate) mod cluster;
+pub(crate) mod iggy_server;
 pub(crate) mod node;
 pub(crate) mod programs;
+pub(crate) mod readers;
 pub(crate) mod shipping;
 pub(crate) mod source;
 pub(crate) mod trickle;

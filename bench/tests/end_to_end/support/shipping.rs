@@ -27,7 +27,12 @@ pub(crate) struct TestShipper {
 impl TestShipper {
     /// Ships everything, and fails unless all of it got there.
     pub(crate) async fn ship(&self, data_dir: &Path, until: Until) -> ShipReport {
-        let report = self.ship_watched(data_dir, until, &mut Silent).await;
+        self.ship_named(data_dir, &Mapping::default(), until).await
+    }
+
+    /// Ships everything under the names of a mapping, and fails unless all of it got there.
+    pub(crate) async fn ship_named(&self, data_dir: &Path, mapping: &Mapping, until: Until) -> ShipReport {
+        let report = self.ship_with(data_dir, mapping, until, &mut Silent).await;
         assert!(report.finished, "{report:?}");
         assert_eq!(report.status.stopped, 0, "{:?}", report.news);
         report
@@ -35,10 +40,25 @@ impl TestShipper {
 
     /// Ships everything; `watcher` looks on.
     pub(crate) async fn ship_watched(&self, data_dir: &Path, until: Until, watcher: &mut dyn Watcher) -> ShipReport {
-        let found = scan(data_dir).expect("a data directory");
-        let catalog = catalog(&found, &Mapping::default(), 1).expect("names");
+        self.ship_with(data_dir, &Mapping::default(), until, watcher).await
+    }
+
+    /// The ring as a shipper sees it.
+    pub(crate) fn ring(&self) -> Ring {
         let endpoint = QuicEndpoint::bind_any(&self.identity, QuicSettings::default()).expect("a free port");
-        let ring = Ring::new(Arc::new(endpoint.connector()), self.addresses.clone(), ProcessId(7));
+        Ring::new(Arc::new(endpoint.connector()), self.addresses.clone(), ProcessId(7))
+    }
+
+    async fn ship_with(
+        &self,
+        data_dir: &Path,
+        mapping: &Mapping,
+        until: Until,
+        watcher: &mut dyn Watcher,
+    ) -> ShipReport {
+        let found = scan(data_dir).expect("a data directory");
+        let catalog = catalog(&found, mapping, 0).expect("names");
+        let ring = self.ring();
         let config = ShipperConfig { until, progress_timeout: Duration::from_secs(1), ..ShipperConfig::default() };
         let shipping = ship(ring, PATIENCE, config, &found, &catalog, watcher, core::future::pending());
         let shipped = timeout(PATIENCE, shipping).await;

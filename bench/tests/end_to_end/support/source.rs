@@ -32,6 +32,15 @@ impl Source {
 
     /// The same, of messages of about so many bytes.
     pub(crate) fn of_messages(partitions: u32, bytes: u64, seed: u64, message_bytes: u32) -> Self {
+        Self::of_batches((partitions, bytes, seed), (message_bytes, 20), 256 << 10)
+    }
+
+    /// The same, of batches of about so many messages of about so many bytes, in segments of so many bytes.
+    pub(crate) fn of_batches(
+        (partitions, bytes, seed): (u32, u64, u64),
+        (message_bytes, batch): (u32, u32),
+        segment_bytes: u64,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let settings = GenerateSettings {
             directory: directory.path().to_owned(),
@@ -40,8 +49,8 @@ impl Source {
             topics: 2,
             bytes,
             message_bytes,
-            batch: 20,
-            segment_bytes: 256 << 10,
+            batch,
+            segment_bytes,
             seed,
         };
         let generated = generate(&settings, &|_| {}).expect("a data directory");

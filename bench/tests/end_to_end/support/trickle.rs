@@ -1,7 +1,7 @@
 //! A source that never stops and never hurries: small chunks for many partitions, evenly in time, over the wire.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kennel_protocol::batch::{BatchBuilder, inspect_chunk};
@@ -11,7 +11,7 @@ use kennel_protocol::wire::{Message, Ship, ShipChunk};
 use kennel_transport::lane::Lane;
 use kennel_transport::quic::{QuicEndpoint, QuicSettings};
 use kennel_transport::rpc::{Caller, Inbound};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use wal_shipper::ship::Ring;
 
 use super::cluster::Cluster;
@@ -26,6 +26,7 @@ const PAYLOAD: &[u8] = b"one of very many small messages that come in all the ti
 #[derive(Debug)]
 pub(crate) struct Trickle {
     tasks: tokio::task::JoinSet<()>,
+    times: Times,
     /// The shards that have something to say.
     pub(crate) shards: usize,
 }
@@ -42,12 +43,21 @@ impl Trickle {
         let per_tick = messages_a_second.div_ceil(shards.len() * ticks_a_second);
         let mut tasks = tokio::task::JoinSet::new();
         let count = shards.len();
+        let times = Times::default();
         for (shard, streams) in shards {
             let (caller, inbound) = lane(cluster, shard).await;
-            tasks.spawn(watch(inbound));
-            tasks.spawn(feed(shard, caller, streams, per_tick));
+            tasks.spawn(watch(inbound, times.clone()));
+            tasks.spawn(feed(shard, caller, streams, per_tick, times.clone()));
         }
-        Self { tasks, shards: count }
+        Self { tasks, times, shards: count }
+    }
+
+    /// From sending until the acknowledgement of 99 of a hundred chunks, of those that were acknowledged since this was
+    /// asked before.
+    pub(crate) fn p99(&self) -> Duration {
+        let mut acknowledged = core::mem::take(&mut self.times.lock().acknowledged);
+        acknowledged.sort_unstable();
+        acknowledged.get(acknowledged.len() * 99 / 100).copied().expect("something was acknowledged")
     }
 
     /// Fails if anything was refused, or ended, by now.
@@ -55,6 +65,33 @@ impl Trickle {
         if let Some(ended) = self.tasks.try_join_next() {
             ended.expect("nothing is refused");
             panic!("a lane ended");
+        }
+    }
+}
+
+/// How long acknowledgements take: of one chunk of each ship, the last one.
+#[derive(Debug, Clone, Default)]
+struct Times {
+    shared: Arc<Mutex<Timed>>,
+}
+
+#[derive(Debug, Default)]
+struct Timed {
+    /// Ends of what is under way.
+    sent: BTreeMap<(PartitionKey, Offset), Instant>,
+    acknowledged: Vec<Duration>,
+}
+
+impl Times {
+    fn lock(&self) -> MutexGuard<'_, Timed> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn committed(&self, partition: PartitionKey, end: Offset) {
+        let mut timed = self.lock();
+        let Timed { sent, acknowledged } = &mut *timed;
+        for (_, at) in sent.extract_if((partition, Offset(0))..=(partition, end), |_, _| true) {
+            acknowledged.push(at.elapsed());
         }
     }
 }
@@ -86,7 +123,7 @@ async fn lane(cluster: &Cluster, shard: ShardId) -> (Caller, Inbound) {
     Caller::new(session.open(Lane::Shard(shard)).await.expect("a lane"))
 }
 
-async fn feed(shard: ShardId, caller: Caller, mut streams: Vec<Stream>, per_tick: usize) {
+async fn feed(shard: ShardId, caller: Caller, mut streams: Vec<Stream>, per_tick: usize, times: Times) {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut at = 0;
@@ -97,13 +134,19 @@ async fn feed(shard: ShardId, caller: Caller, mut streams: Vec<Stream>, per_tick
             chunks.push(streams[at].chunk());
             at = (at + 1) % streams.len();
         }
+        if let Some(last) = chunks.last() {
+            times.lock().sent.insert((last.head.partition, last.head.end), Instant::now());
+        }
         caller.send(Message::Ship(Ship { shard, epoch: Epoch(0), chunks })).await.expect("the lane holds");
     }
 }
 
-async fn watch(mut inbound: Inbound) {
+async fn watch(mut inbound: Inbound, times: Times) {
     while let Ok(incoming) = inbound.next().await {
         let Message::ShipAck(ack) = incoming.message else { panic!("not an acknowledgement: {incoming:?}") };
         assert!(ack.refusal.is_none() && ack.problems.is_empty(), "{ack:?}");
+        for marks in &ack.marks {
+            times.committed(marks.partition, marks.committed);
+        }
     }
 }

@@ -3,14 +3,16 @@
 //! One question lists all streams with what they hold. Only streams that hold something else than before are asked for
 //! their topics, and only such topics for their partitions, so a round costs by what moves and not by what there is.
 //! Since two numbers can change and be the same again, and partitions can be added without a message, everything is also
-//! asked in turn, a little in every round. It refuses to know time, sessions and what becomes of its news.
+//! asked in turn, a little at a time. It refuses to know clocks, sessions and what becomes of its news.
 //!
 //! **Driving it.** Ask what [`Watch::ask`] says and give the answer to [`Watch::answer`], until it says that the round is
-//! over. After a lost session call [`Watch::new_session`] and begin again.
+//! over, and between rounds say how long they took with [`Watch::pass`]. After a lost session call [`Watch::new_session`] and begin again.
 
 mod tree;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
 
 use kennel_protocol::catalog::Catalog;
 use kennel_protocol::ids::{Incarnation, PartitionKey, StreamId};
@@ -19,9 +21,12 @@ use super::source::{PartitionPlace, PartitionSeen, StreamSeen, TopicPlace, Topic
 use crate::source::Filter;
 use tree::Stream;
 
-/// The most streams or topics that one round asks for although they do not seem to have changed. 8 of some 40 us each
-/// cost about what a round with one moving topic costs; 500 topics are through after 63 rounds.
-const SWEEP_PER_ROUND: usize = 8;
+/// In so long everything is asked once although it does not seem to have changed: 500 topics are a hundred questions a
+/// second, of some 40 us each.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The most of them in one round, so that what moves is not kept waiting.
+const SWEEP_PER_ROUND: u32 = 4;
 
 /// What to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,8 @@ pub struct Watch {
     /// The streams were not asked yet in this round.
     fresh: bool,
     swept: Option<TopicPlace>,
+    /// Time that was not swept for yet, once for every topic.
+    unswept: Duration,
     /// Something moved in this round.
     moved: bool,
     /// Names, ids or lives are others than when somebody last asked.
@@ -93,6 +100,7 @@ impl Watch {
             asked: None,
             fresh: true,
             swept: None,
+            unswept: Duration::ZERO,
             moved: false,
             named: false,
             news: Vec::new(),
@@ -107,9 +115,19 @@ impl Watch {
     pub fn take_standing(&mut self, standing: &Catalog) {
         for key in standing.partitions() {
             let place = place_of(key);
-            self.standing.insert(place, key.incarnation);
+            // What was agreed on may be older than what was seen since.
+            let known = self.standing.entry(place).or_default();
+            *known = key.incarnation.max(*known);
             self.outlive(place, key.incarnation);
         }
+    }
+
+    /// So much time has passed since the last call: more is to be asked in turn.
+    pub fn pass(&mut self, time: Duration) {
+        let topics = self.streams.values().map(|stream| stream.topics.len()).sum::<usize>();
+        let most = SWEEP * SWEEP_PER_ROUND;
+        self.unswept += time * u32::try_from(topics).unwrap_or(u32::MAX);
+        self.unswept = self.unswept.min(most);
     }
 
     /// What to ask now.
@@ -171,7 +189,7 @@ impl Watch {
     }
 
     fn take_streams(&mut self, streams: Vec<StreamSeen>) {
-        let listed: Vec<StreamId> = streams.iter().map(|stream| stream.id).collect();
+        let listed: BTreeSet<StreamId> = streams.iter().map(|stream| stream.id).collect();
         let gone: Vec<StreamId> = self.streams.keys().filter(|id| !listed.contains(id)).copied().collect();
         for id in gone {
             self.lose_stream(id);
@@ -212,7 +230,8 @@ impl Watch {
 
     /// A few more questions, so that everything is asked in turn.
     fn sweep(&mut self) {
-        for _ in 0..SWEEP_PER_ROUND {
+        while self.unswept >= SWEEP {
+            self.unswept -= SWEEP;
             let Some(next) = self.after_swept() else { return };
             if self.swept.is_none_or(|before| before.stream != next.stream) {
                 self.ask_once(Ask::Topics(next.stream));
@@ -230,12 +249,20 @@ impl Watch {
 
     /// The topic after the one swept last; `None` at the end, from where the next round begins anew.
     fn after_swept(&mut self) -> Option<TopicPlace> {
-        let topics = |(id, stream): (&StreamId, &Stream)| {
-            let id = *id;
-            stream.topics.keys().map(move |topic| TopicPlace { stream: id, topic: *topic }).collect::<Vec<_>>()
+        let first = |(id, stream): (&StreamId, &Stream)| {
+            stream.topics.keys().next().map(|topic| TopicPlace { stream: *id, topic: *topic })
         };
-        let from = self.swept.map_or(StreamId(0), |swept| swept.stream);
-        let next = self.streams.range(from..).flat_map(topics).find(|place| self.swept.is_none_or(|at| *place > at));
+        let next = match self.swept {
+            None => self.streams.iter().find_map(first),
+            Some(TopicPlace { stream, topic }) => {
+                let rest = self.streams.get(&stream).and_then(|known| {
+                    let behind = known.topics.range((Bound::Excluded(topic), Bound::Unbounded)).next();
+                    behind.map(|(topic, _)| TopicPlace { stream, topic: *topic })
+                });
+                let later = || self.streams.range((Bound::Excluded(stream), Bound::Unbounded)).find_map(first);
+                rest.or_else(later)
+            }
+        };
         if next.is_none() {
             self.swept = None;
         }
@@ -253,3 +280,6 @@ pub fn place_of(key: PartitionKey) -> PartitionPlace {
 fn differs(before: Option<Totals>, now: Totals) -> bool {
     before != Some(now)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the watch knows: streams, their topics, their partitions, and which life each partition is in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kennel_protocol::catalog::{PartitionEntry, StreamEntry, TopicEntry, born, life_after_purge, life_of};
 use kennel_protocol::ids::{Incarnation, PartitionId, PartitionKey, StreamId, TopicId};
@@ -36,8 +36,17 @@ struct Known {
     chosen: bool,
     seen: PartitionSeen,
     session: u64,
-    /// Another shipper saw a purge first: the fall that is about to be seen here is the same one.
+    /// The ring knows a newer life than the server was last seen in. If a purge began it, the next answer shows that fall,
+    /// because the server was asked after it; a later fall is another purge.
     told_of_purge: bool,
+}
+
+/// What is left of a topic's answer to look at.
+struct Passed {
+    /// New, or elsewhere than before.
+    changed: Vec<PartitionSeen>,
+    /// A count moved and its offset did not yet: an answer in between. Look again.
+    torn: bool,
 }
 
 impl Stream {
@@ -75,6 +84,32 @@ impl Topic {
         }
     }
 
+    /// Takes out what is not listed any more: rarely anything.
+    fn take_missing(&mut self, listed: &[PartitionSeen]) -> Vec<Known> {
+        let found = listed.iter().filter(|seen| self.partitions.contains_key(&seen.id)).count();
+        if found == self.partitions.len() {
+            return Vec::new();
+        }
+        let is_listed = |id: &PartitionId| listed.iter().any(|seen| seen.id == *id);
+        let missing: Vec<PartitionId> = self.partitions.keys().filter(|id| !is_listed(id)).copied().collect();
+        missing.iter().filter_map(|id| self.partitions.remove(id)).collect()
+    }
+
+    /// Notes what ends where it did, which is nearly all of it, and passes on the rest.
+    fn pass_quiet(&mut self, listed: &[PartitionSeen], session: u64) -> Passed {
+        let mut passed = Passed { changed: Vec::new(), torn: false };
+        for seen in listed {
+            match self.partitions.get_mut(&seen.id) {
+                Some(known) if known.seen.end == seen.end && known.seen.created_at == seen.created_at => {
+                    passed.torn |= known.seen.totals.messages < seen.totals.messages;
+                    (known.seen, known.session, known.told_of_purge) = (*seen, session, false);
+                }
+                Some(_) | None => passed.changed.push(*seen),
+            }
+        }
+        passed
+    }
+
     fn entry(&self, id: TopicId) -> TopicEntry {
         let entry =
             |(id, known): (&PartitionId, &Known)| PartitionEntry { id: *id, incarnation: known.key.incarnation };
@@ -88,8 +123,8 @@ impl Watch {
     pub(super) fn take_topics(&mut self, id: StreamId, topics: Option<Vec<TopicSeen>>) {
         let Some(topics) = topics else { return self.lose_stream(id) };
         let Some(stream) = self.streams.get(&id) else { return };
-        let gone = stream.topics.keys().filter(|known| topics.iter().all(|seen| seen.id != **known));
-        for topic in gone.copied().collect::<Vec<_>>() {
+        let listed: BTreeSet<TopicId> = topics.iter().map(|seen| seen.id).collect();
+        for topic in stream.topics.keys().filter(|id| !listed.contains(id)).copied().collect::<Vec<_>>() {
             self.lose_topic(TopicPlace { stream: id, topic });
         }
         for seen in topics {
@@ -108,17 +143,12 @@ impl Watch {
         }
         let Some((topic_seen, partitions)) = seen else { return self.lose_topic(place) };
         self.meet_topic(place, &topic_seen);
+        let session = self.session;
         let topic = self.topic(place).expect("it was just met");
-        let listed = |id: &PartitionId| partitions.iter().any(|seen| seen.id == *id);
-        let gone: Vec<PartitionId> = topic.partitions.keys().filter(|id| !listed(id)).copied().collect();
         topic.totals = Some(topic_seen.totals);
         topic.partitions_count = topic_seen.partitions;
-        let gone: Vec<Known> = gone.iter().filter_map(|id| topic.partitions.remove(id)).collect();
-        // A count that moves before its offset is seen in between now and then: look again.
-        let torn = partitions.iter().any(|seen| {
-            let before = topic.partitions.get(&seen.id).map(|known| known.seen);
-            before.is_some_and(|before| before.end == seen.end && before.totals.messages < seen.totals.messages)
-        });
+        let gone = topic.take_missing(&partitions);
+        let Passed { changed, torn } = topic.pass_quiet(&partitions, session);
         if torn {
             topic.totals = None;
             self.streams.get_mut(&place.stream).expect("it was just seen").totals = None;
@@ -126,7 +156,7 @@ impl Watch {
         for known in &gone {
             self.tell_gone(known);
         }
-        for seen in partitions {
+        for seen in changed {
             self.take_partition(PartitionPlace { topic: place, partition: seen.id }, seen);
         }
     }
@@ -239,10 +269,7 @@ impl Watch {
         let (key, chosen) = (known.key, known.chosen);
         let fell = seen.end < before.end;
         let told = known.told_of_purge && same_session;
-        known.told_of_purge = told && !fell;
-        if before.end == seen.end {
-            return;
-        }
+        known.told_of_purge = false;
         self.moved = true;
         // A server that runs on takes nothing back but by a purge, and then it begins at 0 again.
         if fell && same_session && !told && seen.totals.messages == seen.end.0 {
