@@ -14,6 +14,7 @@ use crate::support::source::Source;
 /// How long it may take to fill 64 MiB, and to empty them, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// F16: back-pressure that says why, and nothing else, once the journal is full.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_journal_holds_shippers_back_until_the_bucket_is_back() {
     let alone = ["cluster.copies=1", "cluster.min_copies=1", "cluster.shard_count=2"];

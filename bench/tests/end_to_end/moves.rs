@@ -3,64 +3,17 @@
 
 use std::time::Duration;
 
-use kennel_client::{Client, FetchRequest, Offset, PartitionKey};
 use kennel_core::shipper::Until;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
-use wal_shipper::source::scan;
 
 use crate::support::bucket::TestBucket;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
+use crate::support::readers::{Readers, keys};
 use crate::support::shipping::Milestone;
 use crate::support::source::Source;
 
 /// Two settlings of the membership and two new epochs, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Longer than any answer takes while a shard moves: a claim and an opening, on a busy machine.
-const READ_GAP_MAX: Duration = Duration::from_secs(3);
-
-/// Reads the first messages of some partitions again and again, through one node.
-struct Readers {
-    stop: watch::Sender<bool>,
-    reading: JoinHandle<Duration>,
-}
-
-impl Readers {
-    fn start(client: Client, partitions: Vec<PartitionKey>) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        let reading = tokio::spawn(async move {
-            let (mut longest, mut answered) = (Duration::ZERO, Instant::now());
-            for partition in partitions.iter().cycle() {
-                if *stopped.borrow() {
-                    break;
-                }
-                match client.fetch(FetchRequest::at(*partition, Offset(0))).await {
-                    Ok(fetched) => assert!(fetched.next > Offset(0), "{partition} was readable, and is empty now"),
-                    Err(error) => panic!("{partition}: {error:?}"),
-                }
-                longest = longest.max(answered.elapsed());
-                answered = Instant::now();
-                sleep(Duration::from_millis(5)).await;
-            }
-            longest
-        });
-        Self { stop, reading }
-    }
-
-    /// Ends, and fails if a reader waited too long in between.
-    async fn finish(self) {
-        self.stop.send_replace(true);
-        let longest = self.reading.await.expect("every read was answered");
-        assert!(longest < READ_GAP_MAX, "a reader waited {longest:?}");
-    }
-}
-
-fn keys(source: &Source) -> Vec<PartitionKey> {
-    scan(source.path()).expect("a data directory").into_iter().map(|found| found.key).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_joins_gets_its_shards_while_the_others_serve() {

@@ -19,6 +19,7 @@ const RESIDENT_BYTES: u64 = 4 << 20;
 /// How long the bucket may take to catch up on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// F16.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_bucket_is_away_data_waits_in_journals_and_is_read_from_there() {
     let settings = ["journal.size=256 MiB", "tail.bytes_max=4 MiB", "limits.resident_bytes_max=4 MiB"];
@@ -61,6 +62,7 @@ fn waiting(statuses: &[StatusReport]) -> (u64, u64) {
         .fold((0, 0), |(unstored, resident), shard| (unstored + shard.unstored_bytes, resident + shard.resident_bytes))
 }
 
+/// F7, F16, F19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ring_that_loses_power_while_the_bucket_is_away_uploads_from_its_journals() {
     let settings = ["journal.size=128 MiB", "tail.bytes_max=1 MiB", "limits.resident_bytes_max=1 MiB"];

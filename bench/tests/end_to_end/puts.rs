@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kennel_protocol::object::{SlotObject, SlotSuffix, decode_slot_suffix};
 use tokio::time::{Instant, sleep};
 
 use crate::support::bucket::TestBucket;
@@ -29,6 +30,13 @@ const PUTS_MIN: f64 = 0.75;
 /// How far the two may be apart, beyond one upload more or less that fell into the count.
 const APART_MAX: f64 = 0.05;
 
+/// What an object says of itself, index and footer, lies in so many of its last bytes.
+const INDEX_BYTES_MAX: usize = 1 << 20;
+
+/// An acknowledgement takes a sync on two disks and a round trip, on a machine that does all of it alone.
+const COMMIT_P99_MAX: Duration = Duration::from_millis(50);
+
+/// F30.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_partitions_cost_as_many_puts_as_sixteen() {
     let few = puts_per_shard_and_interval(16).await;
@@ -50,10 +58,14 @@ async fn puts_per_shard_and_interval(partitions: u32) -> f64 {
     let mut trickle = Trickle::start(&cluster, SHARDS, partitions, RATE).await;
     assert_eq!(trickle.shards, usize::from(SHARDS), "every shard has something to say");
     sleep(WARM_UP).await;
+    trickle.p99();
     let (before, started) = (puts(&cluster).await, Instant::now());
     sleep(COUNTED).await;
+    let commit = trickle.p99();
     let (after, counted) = (puts(&cluster).await, started.elapsed());
     trickle.check();
+    assert!(commit < COMMIT_P99_MAX, "{partitions} partitions: acknowledged within {commit:?} at p99");
+    indexes_are_small(&cluster);
     let puts = u32::try_from(after - before).expect("some hundreds");
     f64::from(puts) / f64::from(SHARDS) / (counted.as_secs_f64() / INTERVAL.as_secs_f64())
 }
@@ -61,4 +73,18 @@ async fn puts_per_shard_and_interval(partitions: u32) -> f64 {
 /// What all nodes asked of the bucket: every PUT, whether it was answered or not.
 async fn puts(cluster: &Cluster) -> u64 {
     cluster.statuses().await.iter().map(|status| status.bucket.puts).sum()
+}
+
+/// Every object's index is a fraction of what a reader fetches at once.
+fn indexes_are_small(cluster: &Cluster) {
+    let contents = &cluster.bucket.server().contents;
+    let mut objects = 0;
+    for summary in contents.objects("kennel").into_iter().filter(|summary| summary.key.contains("/log/")) {
+        let body = contents.body("kennel", &summary.key).expect("nothing is deleted");
+        let suffix = body.slice(body.len().saturating_sub(INDEX_BYTES_MAX)..);
+        let found = decode_slot_suffix(summary.size, &suffix).expect("a whole object");
+        objects += u32::from(matches!(found, SlotSuffix::Complete(SlotObject::Log(_))));
+        assert!(matches!(found, SlotSuffix::Complete(_)), "the index of {} is larger", summary.key);
+    }
+    assert!(objects > 0, "nothing was uploaded");
 }

@@ -21,6 +21,7 @@ const FOLLOW_PATIENCE: Duration = Duration::from_mins(1);
 /// Long enough for a ring to claim whatever it dares to claim: seven times the time-out of an owner.
 const CLAIMS_WOULD_BE_MADE: Duration = Duration::from_secs(3);
 
+/// F19.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_crashes_in_the_middle_of_an_import() {
     let mut cluster = Cluster::start(3, TestBucket::directory(), &[]).await;
@@ -43,6 +44,7 @@ async fn an_owner_crashes_in_the_middle_of_an_import() {
     cluster.check(source.path(), source.messages, Some(ExpectServed::Bucket)).await;
 }
 
+/// F19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_sees_each_message_once_across_a_crash() {
     let mut cluster = Cluster::start(3, TestBucket::memory(), &[]).await;
@@ -78,6 +80,7 @@ async fn unstored(source: &Source) -> Cluster {
     cluster
 }
 
+/// F19.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_crash_with_entries_that_no_bucket_has() {
     let source = Source::generated(30, 4 << 20, 21);
@@ -92,6 +95,7 @@ async fn all_crash_with_entries_that_no_bucket_has() {
     assert_eq!((again.status.messages_stored, again.status.bytes_sent), (source.messages, 0));
 }
 
+/// F20: a copy less is no loss.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_directory_is_one_copy_less() {
     let source = Source::generated(20, 2 << 20, 22);
