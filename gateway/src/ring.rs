@@ -14,8 +14,9 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use iggy_binary_protocol::WireIdentifier;
+use kennel_protocol::catalog::Catalog;
 use kennel_protocol::entry::HoleReason;
-use kennel_protocol::ids::{Offset, PartitionKey};
+use kennel_protocol::ids::{Offset, PartitionId, PartitionKey, StreamId, TopicId};
 use kennel_protocol::wire::FetchFrom;
 
 /// Somewhere to read partitions from.
@@ -83,4 +84,52 @@ pub enum RingError {
     /// The ring cannot answer now. Wait and retry, or ask the source.
     #[error("the ring cannot be read now")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The newest life of what a poll means, as a catalogue lists it. A name is never taken for a number.
+pub fn find(
+    catalog: &Catalog,
+    stream: &WireIdentifier,
+    topic: &WireIdentifier,
+    partition: u32,
+) -> Option<PartitionKey> {
+    let stream = match stream {
+        WireIdentifier::Numeric(id) => catalog.stream_by_id(StreamId(*id))?,
+        WireIdentifier::String(name) => catalog.stream(name.as_str())?,
+    };
+    let topic = match topic {
+        WireIdentifier::Numeric(id) => stream.topic_by_id(TopicId(*id))?,
+        WireIdentifier::String(name) => stream.topic(name.as_str())?,
+    };
+    Some(topic.partition(PartitionId(partition))?.key(stream.id, topic.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use kennel_protocol::catalog::{PartitionEntry, StreamEntry, TopicEntry};
+    use kennel_protocol::ids::Incarnation;
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let partitions = vec![PartitionEntry { id: PartitionId(2), incarnation: Incarnation(7) }];
+        let topic = TopicEntry { id: TopicId(4), name: "events".to_owned(), partitions, message_expiry_micros: None };
+        let stream = StreamEntry { id: StreamId(3), name: "orders".to_owned(), topics: vec![topic] };
+        Catalog { revision: 1, streams: vec![stream] }
+    }
+
+    #[test]
+    fn partitions_are_found_by_numbers_and_names_alike() {
+        let named = |name: &str| WireIdentifier::named(name).expect("a name");
+        let expected: PartitionKey = "3/4/2@7".parse().expect("a partition");
+        for stream in [WireIdentifier::numeric(3), named("orders")] {
+            for topic in [WireIdentifier::numeric(4), named("events")] {
+                assert_eq!(find(&catalog(), &stream, &topic, 2), Some(expected));
+                assert_eq!(find(&catalog(), &stream, &topic, 0), None);
+            }
+            assert_eq!(find(&catalog(), &stream, &named("orders"), 2), None);
+        }
+        assert_eq!(find(&catalog(), &named("events"), &named("events"), 2), None);
+        assert_eq!(find(&catalog(), &named("3"), &named("4"), 2), None, "a name is no number");
+    }
 }

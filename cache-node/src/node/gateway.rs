@@ -5,9 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use iggy_binary_protocol::WireIdentifier;
 use kennel_gateway::Gateway;
-use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead};
-use kennel_protocol::catalog::Catalog;
-use kennel_protocol::ids::{Epoch, Offset, PartitionId, PartitionKey, StreamId, TopicId};
+use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead, find};
+use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
 use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, WireError};
 
 use super::answers::{Answers, Batches};
@@ -81,19 +80,6 @@ impl Ring for NodeRing {
 #[error("{}", .0.message)]
 struct Refusal(WireError);
 
-/// The newest life of what a poll means, as the catalogue lists it.
-fn find(catalog: &Catalog, stream: &WireIdentifier, topic: &WireIdentifier, partition: u32) -> Option<PartitionKey> {
-    let stream = match stream {
-        WireIdentifier::Numeric(id) => catalog.stream_by_id(StreamId(*id))?,
-        WireIdentifier::String(name) => catalog.stream(name.as_str())?,
-    };
-    let topic = match topic {
-        WireIdentifier::Numeric(id) => stream.topic_by_id(TopicId(*id))?,
-        WireIdentifier::String(name) => stream.topic(name.as_str())?,
-    };
-    Some(topic.partition(PartitionId(partition))?.key(stream.id, topic.id))
-}
-
 fn holes(declared: &[(Offset, Offset, kennel_protocol::entry::HoleReason)]) -> Vec<RingHole> {
     declared.iter().map(|(from, to, reason)| RingHole { from: *from, to: *to, reason: *reason }).collect()
 }
@@ -104,34 +90,5 @@ fn refused(partition: PartitionKey, error: WireError) -> RingError {
         (ErrorCode::UnknownPartition, _) => RingError::Unknown(partition),
         (ErrorCode::Diverged | ErrorCode::Corrupt, _) => RingError::Unfit(partition, Refusal(error).into()),
         _ => RingError::Unavailable(Refusal(error).into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kennel_protocol::catalog::{PartitionEntry, StreamEntry, TopicEntry};
-    use kennel_protocol::ids::Incarnation;
-
-    use super::*;
-
-    fn catalog() -> Catalog {
-        let partitions = vec![PartitionEntry { id: PartitionId(2), incarnation: Incarnation(7) }];
-        let topic = TopicEntry { id: TopicId(4), name: "events".to_owned(), partitions, message_expiry_micros: None };
-        let stream = StreamEntry { id: StreamId(3), name: "orders".to_owned(), topics: vec![topic] };
-        Catalog { revision: 1, streams: vec![stream] }
-    }
-
-    #[test]
-    fn partitions_are_found_by_numbers_and_names_alike() {
-        let named = |name: &str| WireIdentifier::named(name).expect("a name");
-        let expected: PartitionKey = "3/4/2@7".parse().expect("a partition");
-        for stream in [WireIdentifier::numeric(3), named("orders")] {
-            for topic in [WireIdentifier::numeric(4), named("events")] {
-                assert_eq!(find(&catalog(), &stream, &topic, 2), Some(expected));
-                assert_eq!(find(&catalog(), &stream, &topic, 0), None);
-            }
-            assert_eq!(find(&catalog(), &stream, &named("orders"), 2), None);
-        }
-        assert_eq!(find(&catalog(), &named("events"), &named("events"), 2), None);
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use iggy_binary_protocol::WireIdentifier;
-use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead};
-use kennel_protocol::catalog::{Catalog, StreamEntry, TopicEntry};
-use kennel_protocol::ids::{PartitionId, PartitionKey, StreamId, TopicId};
+use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead, find};
+use kennel_protocol::catalog::Catalog;
+use kennel_protocol::ids::PartitionKey;
 use kennel_protocol::limits::FETCH_BYTES_MAX;
 use kennel_protocol::wire::FetchFrom;
 use tokio::time::Instant;
@@ -95,7 +95,7 @@ impl Ring for RingReader {
         partition: u32,
     ) -> Result<Option<PartitionKey>, RingError> {
         let catalog = self.catalog().await?;
-        Ok(catalog.and_then(|catalog| find(&catalog, stream, topic, PartitionId(partition))))
+        Ok(catalog.and_then(|catalog| find(&catalog, stream, topic, partition)))
     }
 
     async fn read(&self, partition: PartitionKey, from: FetchFrom, messages_max: u32) -> Result<RingRead, RingError> {
@@ -115,49 +115,5 @@ fn read_of(fetched: &Fetched) -> RingRead {
         holes: holes.collect(),
         first: fetched.trim,
         committed: fetched.committed,
-    }
-}
-
-fn find(
-    catalog: &Catalog,
-    stream: &WireIdentifier,
-    topic: &WireIdentifier,
-    partition: PartitionId,
-) -> Option<PartitionKey> {
-    let stream: &StreamEntry = match stream {
-        WireIdentifier::Numeric(id) => catalog.stream_by_id(StreamId(*id))?,
-        WireIdentifier::String(name) => catalog.stream(name.as_str())?,
-    };
-    let topic: &TopicEntry = match topic {
-        WireIdentifier::Numeric(id) => stream.topic_by_id(TopicId(*id))?,
-        WireIdentifier::String(name) => stream.topic(name.as_str())?,
-    };
-    Some(topic.partition(partition)?.key(stream.id, topic.id))
-}
-
-#[cfg(test)]
-mod tests {
-    use kennel_protocol::catalog::PartitionEntry;
-    use kennel_protocol::ids::Incarnation;
-
-    use super::*;
-
-    fn catalog() -> Catalog {
-        let partitions = vec![PartitionEntry { id: PartitionId(2), incarnation: Incarnation(9) }];
-        let topic = TopicEntry { id: TopicId(1), name: "7".to_owned(), partitions, message_expiry_micros: None };
-        let stream = StreamEntry { id: StreamId(3), name: "orders".to_owned(), topics: vec![topic] };
-        Catalog { revision: 1, streams: vec![stream] }
-    }
-
-    #[test]
-    fn names_are_names_and_numbers_are_numbers() {
-        let named = |name: &str| WireIdentifier::named(name).expect("a name");
-        let found = |stream: &WireIdentifier, topic: &WireIdentifier| find(&catalog(), stream, topic, PartitionId(2));
-        let key = Some("3/1/2@9".parse().expect("a partition"));
-        assert_eq!(found(&named("orders"), &named("7")), key);
-        assert_eq!(found(&WireIdentifier::numeric(3), &WireIdentifier::numeric(1)), key);
-        assert_eq!(found(&WireIdentifier::numeric(3), &WireIdentifier::numeric(7)), None, "a name is no number");
-        assert_eq!(found(&named("orders"), &named("1")), None);
-        assert_eq!(find(&catalog(), &named("orders"), &named("7"), PartitionId(0)), None);
     }
 }
