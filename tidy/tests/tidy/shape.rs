@@ -54,6 +54,12 @@ fn functions(code: &str) -> Vec<(String, usize, usize)> {
             continue;
         }
         let Some(name) = parts.next() else { continue };
+        // A declaration over several lines ends with a semicolon where a function's body begins.
+        let in_column = |line: &&&str| line.len() - line.trim_start().len() == indent;
+        let mut heads = lines[start..].iter().filter(in_column).map(|line| line.trim_end());
+        if heads.find(|line| line.ends_with(['{', ';'])).is_some_and(|line| line.ends_with(';')) {
+            continue;
+        }
         let is_end = |line: &&&str| line.trim_end().len() == indent + 1 && line[indent..].starts_with('}');
         let Some(length) = lines[start..].iter().position(|line| is_end(&line)) else { continue };
         let name = name.split(['(', '<']).next().unwrap_or_default();
