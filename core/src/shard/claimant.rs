@@ -2,19 +2,21 @@
 //!
 //! Every step before the open record can be abandoned without harm: a newer claimant finds what this one found.
 
+mod adopting;
+
 use std::sync::Arc;
 
-use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};
-use kennel_protocol::object::{Claim, Copyset, LogPosition, Manifest, OpenRecord, SlotObject};
-use kennel_protocol::wire::{CopyAck, Pulled, SealAnswer};
+use kennel_protocol::ids::{Epoch, Lsn, NodeId};
+use kennel_protocol::object::{Claim, Copyset, LogPosition, Manifest, SlotObject};
+use kennel_protocol::wire::{Pulled, SealAnswer};
 
 use super::flaw::Flaw;
 use super::gather::{Gather, Gathered};
 use super::ground::Ground;
-use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, SlotBody};
+use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects};
 use super::past::{Opening, Past};
 use super::publish::{Settled, SlotCreate};
-use super::replication::{Adoption, Marks, Replication};
+use super::replication::Replication;
 use super::table::Table;
 use super::walk::{Walk, Walked};
 use crate::time::Instant;
@@ -37,8 +39,8 @@ enum Phase {
     Confirming(BucketId),
     /// Seals journals and gathers.
     Gathering(Box<Gather>),
-    /// Waits until a quorum of the new set holds the gathered tail.
-    Adopting,
+    /// Waits until a quorum of the new set holds the gathered tail; asks who is silent whether they live.
+    Adopting { ask_at: Instant },
     /// Creates the open record.
     Opening(SlotCreate),
 }
@@ -267,7 +269,8 @@ impl Claimant {
             Walked::Overtaken(by) => Step::Overtaken(by),
             Walked::Broken(what) => Step::Broken(what),
             Walked::Ended(slot) => {
-                let Phase::Walking(walk) = core::mem::replace(&mut self.phase, Phase::Adopting) else {
+                let adopting = Phase::Adopting { ask_at: ground.now };
+                let Phase::Walking(walk) = core::mem::replace(&mut self.phase, adopting) else {
                     unreachable!("a walk ends only while walking");
                 };
                 let epoch = walk.epoch();
@@ -330,74 +333,13 @@ impl Claimant {
             Gathered::Overtaken(by) => Step::Overtaken(by),
             Gathered::Broken(what) => Step::Broken(what),
             Gathered::Complete => {
-                if let Phase::Gathering(gather) = core::mem::replace(&mut self.phase, Phase::Adopting) {
+                let adopting = Phase::Adopting { ask_at: ground.now };
+                if let Phase::Gathering(gather) = core::mem::replace(&mut self.phase, adopting) {
                     self.gather = Some(gather);
                 }
                 self.adopt(ground, effects)
             }
         }
-    }
-
-    /// Makes the gathered tail the first entries of the own epoch and sends it to the new set (R10).
-    fn adopt(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
-        let epoch = self.claim.epoch;
-        let mut adoption = None;
-        // The run stands even if nothing is adopted: followers are spoken to from here on.
-        ground.holdings.run_mut(epoch);
-        if let Some(gather) = &self.gather {
-            let from = gather.stored();
-            for (lsn, entry) in (from.0..).map(Lsn).zip(gather.entries()) {
-                if ground.holdings.adopt(epoch, (gather.epoch(), lsn), effects).is_none() {
-                    ground.holdings.append(epoch, entry.clone(), true, effects);
-                }
-            }
-            adoption = Some(Adoption { epoch: gather.epoch(), from, count: gather.entries().len() as u64 });
-        }
-        self.adopted = Lsn(adoption.map_or(0, |adoption| adoption.count));
-        let gather = &self.gather;
-        let held = |journal| gather.as_ref().map_or(Lsn(0)..Lsn(0), |gather| gather.held(journal));
-        self.replication = Some(Replication::new(ground, epoch, &self.claim.copyset, adoption, held));
-        self.phase = Phase::Adopting;
-        self.pump(ground, true, effects);
-        self.open_if_adopted(ground, effects)
-    }
-
-    fn pump(&mut self, ground: &Ground, announce: bool, effects: &mut Effects) {
-        let marks = Marks { committed: Lsn(0), stored: Lsn(0), open: false, released: false };
-        if let Some(replication) = &mut self.replication {
-            replication.pump(ground, marks, announce, effects);
-        }
-    }
-
-    /// R11: the open record is created only once a quorum of the new set holds the gathered tail.
-    fn open_if_adopted(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
-        let (Phase::Adopting, Some(replication)) = (&self.phase, &self.replication) else { return Step::Continues };
-        let epoch = self.claim.epoch;
-        let own = ground.holdings.run(epoch).map_or(Lsn(0), |run| run.durable);
-        let promised = ground.holdings.sealed_durable() >= epoch;
-        // Even with nothing to adopt: an epoch opened over journals that are gone could never be gathered again.
-        let adopted = replication.quorum_follows() && replication.quorum_durable(own) >= self.adopted;
-        if !promised || !(adopted || ground.breaks(Flaw::OpensUnadopted)) {
-            return Step::Continues;
-        }
-        let put = ground.put_id();
-        let gather = self.gather.as_ref();
-        if gather.is_some_and(|gather| gather.answered().0 < u8::try_from(gather.needed(ground)).unwrap_or(u8::MAX)) {
-            self.past.table.raise_cuts();
-        }
-        let record = OpenRecord {
-            shard: self.claim.shard,
-            epoch,
-            process: self.claim.process,
-            put,
-            gathered: gather.map_or(Epoch(0), |gather| gather.epoch()),
-            adopted: self.adopted,
-            answered: gather.map_or((0, 0), |gather| gather.answered()),
-            partitions: self.past.table.states(),
-        };
-        let body = Arc::new(SlotBody::Open(record));
-        self.phase = Phase::Opening(SlotCreate::start(ground, (epoch, Slot(0)), put, body, effects));
-        Step::Continues
     }
 
     pub(crate) fn on_seal_answer(
@@ -426,28 +368,6 @@ impl Claimant {
             self.went_on(ground);
         }
         self.gathered(ground, gathered, effects)
-    }
-
-    pub(crate) fn on_copy_ack(
-        &mut self,
-        ground: &mut Ground,
-        from: NodeId,
-        ack: CopyAck,
-        effects: &mut Effects,
-    ) -> Step {
-        if let Some(newer) = ack.fenced {
-            return if newer > self.claim.epoch { Step::Overtaken(newer) } else { Step::Continues };
-        }
-        let end = ground.holdings.run(self.claim.epoch).map_or(Lsn(0), super::holdings::Run::end);
-        if let Some(replication) = self.replication.as_mut().filter(|_| ack.stamp.epoch == self.claim.epoch) {
-            let before = replication.durable_entries();
-            replication.acked(ground, from, &ack, end);
-            if replication.durable_entries() > before {
-                self.went_on(ground);
-            }
-        }
-        self.pump(ground, false, effects);
-        self.open_if_adopted(ground, effects)
     }
 
     pub(crate) fn on_persisted(&mut self, ground: &mut Ground, effects: &mut Effects) -> Step {
@@ -480,6 +400,7 @@ impl Claimant {
                 create.on_timeout(ground, effects);
                 Step::Continues
             }
+            Phase::Adopting { .. } => self.look_after_followers(ground, effects),
             _ => Step::Continues,
         }
     }
@@ -490,6 +411,7 @@ impl Claimant {
             Phase::Walking(walk) => walk.poll_timeout(),
             Phase::Gathering(gather) => Some(gather.poll_timeout()),
             Phase::Opening(create) => create.poll_timeout(),
+            Phase::Adopting { ask_at } => Some(*ask_at),
             _ => None,
         };
         let deadline = (!matches!(self.phase, Phase::Opening(_))).then_some(self.deadline);

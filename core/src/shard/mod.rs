@@ -175,12 +175,14 @@ impl Shard {
             }
             ShardMessage::Pull(_) => {}
             ShardMessage::Copy(copy) => self.on_copy(from, copy, effects),
-            ShardMessage::AskAnswer(answer) => {
-                if let Role::Candidate(candidate) = &mut self.role {
+            ShardMessage::AskAnswer(answer) => match &mut self.role {
+                Role::Candidate(candidate) => {
                     let attempt = candidate.on_answer(&mut self.ground, from, answer, effects);
                     self.after_attempt(attempt, effects);
                 }
-            }
+                Role::Claimant(claimant) => claimant.on_ask_answer(&self.ground, from, answer),
+                _ => {}
+            },
             ShardMessage::SealAnswer(answer) => {
                 if let Role::Claimant(claimant) = &mut self.role {
                     let step = claimant.on_seal_answer(&mut self.ground, from, answer, effects);

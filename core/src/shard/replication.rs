@@ -4,6 +4,7 @@
 //! from what the follower said last.
 
 use core::ops::Range;
+use core::time::Duration;
 
 use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId};
 use kennel_protocol::object::Copyset;
@@ -36,6 +37,8 @@ struct Progress {
     /// What it holds of the gathered epoch.
     held: Range<Lsn>,
     heard_at: Option<Instant>,
+    /// Its last sign of life: it may have to read the claim, or wait for its disk, before it follows.
+    alive_at: Instant,
 }
 
 /// What every copy frame says besides its entries.
@@ -76,6 +79,7 @@ impl Replication {
                 moved_at: ground.now,
                 held: held(*journal),
                 heard_at: None,
+                alive_at: ground.now,
             })
             .collect();
         Self { epoch, quorum: usize::from(copyset.quorum), followers, adoption }
@@ -100,6 +104,25 @@ impl Replication {
         following + 1 >= self.quorum
     }
 
+    /// Takes a sign of life of a node that may not follow yet.
+    pub(crate) fn lives(&mut self, ground: &Ground, node: NodeId) {
+        for follower in self.followers.iter_mut().filter(|follower| follower.node == node) {
+            follower.alive_at = ground.now;
+        }
+    }
+
+    /// The followers that gave no sign of life for so long.
+    pub(crate) fn silent(&self, ground: &Ground, patience: Duration) -> impl Iterator<Item = NodeId> {
+        let now = ground.now;
+        let silent = move |follower: &&Progress| now.since(follower.alive_at) >= patience;
+        self.followers.iter().filter(silent).map(|follower| follower.node)
+    }
+
+    /// Whether those that are not silent are a quorum, the own journal included.
+    pub(crate) fn quorum_lives(&self, ground: &Ground, patience: Duration) -> bool {
+        self.followers.len() + 1 - self.silent(ground, patience).count() >= self.quorum
+    }
+
     /// Takes a follower's answer. `false` if it is from a journal that the claim does not name (PROTOCOL R5).
     pub(crate) fn acked(&mut self, ground: &Ground, from: NodeId, ack: &CopyAck, end: Lsn) -> bool {
         let any = ground.breaks(Flaw::AnyJournalAnswers);
@@ -111,6 +134,7 @@ impl Replication {
         // R12: nobody can hold what was never written.
         assert!(ack.durable <= end, "R12: journal {} claims {} of {end} entries", ack.journal, ack.durable);
         follower.heard_at = Some(ground.now);
+        follower.alive_at = ground.now;
         if ack.durable > follower.durable || ack.expected > follower.expected {
             follower.moved_at = ground.now;
         }

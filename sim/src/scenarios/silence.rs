@@ -99,3 +99,30 @@ fn f3_two_owners_that_fall_silent_one_after_the_other_are_both_replaced_in_time(
         world.end_well();
     }
 }
+
+/// F3, F19: whoever takes over has claimed with another copy, and that one falls silent before it follows; the first is
+/// back by then. The claim is given up in the time of a silence, not in that of a slow bucket.
+#[test]
+fn f3_a_copy_that_falls_silent_in_the_middle_of_a_claim_does_not_hold_it_up() {
+    for seed in 0..SEEDS {
+        let mut world = world(seed, 2);
+        let first = world.owner().expect("data flows");
+        let others: Vec<_> = (0..3).filter(|node| *node != first).collect();
+        for node in &others {
+            world.believe(*node, &others, SILENCE);
+            world.mislead(*node, &others);
+        }
+        let epoch = world.epoch();
+        world.pause_node(first, SILENCE);
+        world.wait_until("a claim", move |world| world.epoch() > epoch);
+        let claimant = world.claimant().expect("waited for");
+        let other = others.iter().copied().find(|node| *node != claimant).expect("there are two");
+        let silent = world.now();
+        world.pause_node(other, SILENCE);
+        world.wake_node(first);
+        world.wait_until("a new owner", move |world| world.owner().is_some_and(|owner| owner != other));
+        let took = world.now().since(silent);
+        assert!(took < TAKE_OVER_MAX, "seed {seed}: {took:?} without an owner");
+        world.end_well();
+    }
+}
