@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared as SharedFuture};
 use kennel_core::membership::Membership;
 use kennel_protocol::ids::{NodeId, ProcessId, ShardId};
 use kennel_protocol::wire::{Hello, Message, ShardMessage};
@@ -56,12 +58,16 @@ pub(super) struct Peers {
 /// A session, and the wire version that was agreed on.
 type Spoken = (Arc<dyn Session>, u16);
 
+/// A session that stands or is being made; nothing if it could not be made. All lanes to a node wait for the same one:
+/// a node that wakes from a pause has to answer one handshake, not one for every shard and try.
+type Dial = SharedFuture<BoxFuture<'static, Option<Spoken>>>;
+
 #[derive(Debug)]
 struct Shared {
     connector: Arc<dyn Connector>,
     hello: Hello,
     addresses: Mutex<HashMap<NodeId, (String, ProcessId)>>,
-    sessions: Mutex<HashMap<NodeId, Spoken>>,
+    sessions: Mutex<HashMap<NodeId, Dial>>,
     lanes: Mutex<HashMap<(NodeId, ShardId), mpsc::Sender<ShardMessage>>>,
     readers: Mutex<HashMap<NodeId, Caller>>,
     tasks: Mutex<JoinSet<()>>,
@@ -89,7 +95,8 @@ impl Peers {
             let before = lock(&self.shared.addresses).insert(member.node, now.clone());
             if before.is_some_and(|before| before != now) {
                 lock(&self.shared.readers).remove(&member.node);
-                if let Some((session, _)) = lock(&self.shared.sessions).remove(&member.node) {
+                let old = lock(&self.shared.sessions).remove(&member.node);
+                if let Some(Some((session, _))) = old.as_ref().and_then(Dial::peek) {
                     session.close(CloseCode::DONE, "the node was started again");
                 }
             }
@@ -103,7 +110,7 @@ impl Peers {
         let queue = lanes.entry((to, shard)).or_insert_with(|| {
             let (sender, queue) = mpsc::channel(QUEUE_MAX);
             let link = Link { peers: self.clone(), to, shard, caller: None };
-            lock(&self.shared.tasks).spawn(link.run(queue));
+            self.spawn(link.run(queue));
             sender
         });
         if queue.try_send(message).is_err() {
@@ -130,29 +137,36 @@ impl Peers {
 
     /// The session to a node, made if there is none.
     async fn session(&self, to: NodeId) -> Result<Spoken, ForwardError> {
-        if let Some(session) = lock(&self.shared.sessions).get(&to).cloned() {
-            return Ok(session);
-        }
         let known = lock(&self.shared.addresses).get(&to).cloned();
         let (address, _) = known.ok_or(ForwardError::NotAMember(to))?;
-        let connecting = timeout(CONNECT_PATIENCE, self.connect(&address)).await;
-        let (session, version) = connecting.ok().flatten().ok_or(ForwardError::Unreachable(to))?;
-        let made = (Arc::clone(&session), version);
-        let kept = lock(&self.shared.sessions).entry(to).or_insert(made).clone();
-        if !Arc::ptr_eq(&kept.0, &session) {
-            // All lanes to a node that comes back connect at the same time: one session is enough for them.
-            session.close(CloseCode::DONE, "another session to this node stands");
-            return Ok(kept);
-        }
-        let (peers, watched) = (self.clone(), Arc::clone(&session));
-        lock(&self.shared.tasks).spawn(async move {
-            watched.closed().await;
+        let dial = lock(&self.shared.sessions).entry(to).or_insert_with(|| self.dial(to, address)).clone();
+        dial.await.ok_or(ForwardError::Unreachable(to))
+    }
+
+    /// Makes the session, whoever waits for it, and forgets it when it is over.
+    fn dial(&self, to: NodeId, address: String) -> Dial {
+        let connecting = {
+            let peers = self.clone();
+            async move { timeout(CONNECT_PATIENCE, peers.connect(&address)).await.ok().flatten() }
+        };
+        let dial = connecting.boxed().shared();
+        let (peers, made) = (self.clone(), dial.clone());
+        self.spawn(async move {
+            if let Some((session, _)) = made.clone().await {
+                session.closed().await;
+            }
             let mut sessions = lock(&peers.shared.sessions);
-            if sessions.get(&to).is_some_and(|(current, _)| Arc::ptr_eq(current, &watched)) {
+            if sessions.get(&to).is_some_and(|current| current.ptr_eq(&made)) {
                 sessions.remove(&to);
             }
         });
-        Ok((session, version))
+        dial
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.shared.tasks);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     async fn connect(&self, address: &str) -> Option<Spoken> {
