@@ -1,7 +1,7 @@
 //! `bench outage`: the bucket answers nothing for a while, under load. Shippers are not refused while the journals have
 //! room, hot reads do not notice, and everything drains afterwards (F16).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,14 @@ use super::hot::HotReader;
 use super::load::{Load, LoadSettings, Shape, TICK};
 use super::stage::{Stage, StageSettings};
 
+/// How much more than the outage brings a journal has room for.
+const JOURNAL_SPARE: f64 = 1.4;
+/// What a node needs on the disk beside its journal: the cache of its defaults, and some.
+const BESIDE_JOURNAL_MEBIBYTES: u64 = 1_536;
+const NODES: usize = 3;
+/// Hot reads are timed for as long as the outage lasts before it, and no longer than this: what is shipped meanwhile
+/// stays in the memory of the bucket.
+const BEFORE_MAX: Duration = Duration::from_secs(60);
 /// Until the load is at its pace.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long what was held back may take to get into the bucket.
@@ -31,7 +39,7 @@ const PAYLOAD_BYTES: u32 = 1_000;
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OutageArgs {
-    /// How long the bucket is away; hot reads are timed for as long before.
+    /// How long the bucket is away. Hot reads are timed for as long before, a minute at most.
     #[arg(long, default_value_t = 600)]
     pub seconds: u64,
     /// Payload shipped, MB a second.
@@ -78,10 +86,12 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
     // Everything that is shipped in the whole run stays in this memory.
     let bytes_max = 64 << 30;
     let bucket = Server::start(ServerSettings { bytes_max, ..ServerSettings::default() }).await?;
+    let directory = std::path::absolute(&args.directory).context("find the directory")?;
+    ensure_room(&args, &directory)?;
     let mut stage = Stage::start(StageSettings {
         programs: programs(args.programs.as_ref())?,
-        directory: std::path::absolute(&args.directory).context("find the directory")?,
-        nodes: 3,
+        directory,
+        nodes: NODES,
         assignments: assignments(&args, &bucket),
     })?;
     let status = stage.whole().await?;
@@ -95,7 +105,7 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
     let reader = HotReader::start(follower, &stage.reader()?, partition, Arc::clone(&load)).await?;
     let outage = Duration::from_secs(args.seconds);
     reader.take();
-    sleep(outage).await;
+    sleep(outage.min(BEFORE_MAX)).await;
     let before = reader.take();
     let (refused, acknowledged) = (load.refusals(), acknowledged(&load, shards));
     bucket.faults.add(FaultRule::every_request(Fault::Reset));
@@ -138,10 +148,8 @@ fn tell(report: &OutageReport) {
     say(if report.bars_met { "bars met" } else { "bars missed" });
 }
 
-/// Journals and memory for twice of what the outage brings, and a bucket on the loopback.
+/// Journals for rather more than what the outage brings, and a bucket on the loopback.
 fn assignments(args: &OutageArgs, bucket: &RunningServer) -> Vec<String> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are bounded and above zero")]
-    let held = (args.rate * 2.0) as u64 * (args.seconds + 30);
     let fixed = [
         "bucket.url=s3://kennel/ring",
         "bucket.region=us-east-1",
@@ -151,10 +159,31 @@ fn assignments(args: &OutageArgs, bucket: &RunningServer) -> Vec<String> {
     ];
     let mut assignments: Vec<_> = fixed.map(str::to_owned).into();
     assignments.push(format!("bucket.endpoint={}", bucket.endpoint()));
-    assignments.push(format!("journal.size={} MiB", 1_024 + held));
-    assignments.push(format!("limits.unstored_bytes_max={} MiB", 1_024 + held));
+    let journal = journal_mebibytes(args);
+    assignments.push(format!("journal.size={journal} MiB"));
+    assignments.push(format!("limits.unstored_bytes_max={journal} MiB"));
     assignments.extend(args.assignments.iter().cloned());
     assignments
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "both are bounded and above zero"
+)]
+fn journal_mebibytes(args: &OutageArgs) -> u64 {
+    1_024 + (args.rate * JOURNAL_SPARE * (args.seconds + 30) as f64) as u64
+}
+
+/// A disk that fills up half-way takes everything else on it along.
+fn ensure_room(args: &OutageArgs, directory: &Path) -> anyhow::Result<()> {
+    let needed = NODES as u64 * (journal_mebibytes(args) + BESIDE_JOURNAL_MEBIBYTES);
+    let parent = directory.parent().context("a directory is in another")?;
+    let disk = rustix::fs::statvfs(parent).with_context(|| format!("look at the disk of {}", parent.display()))?;
+    let free = (disk.f_bavail * disk.f_frsize) >> 20;
+    ensure!(free > needed, "the nodes' journals take {needed} MiB, {free} MiB are free at {}", parent.display());
+    Ok(())
 }
 
 /// One partition a shard, so many chunks in each tick that the rate comes out.
