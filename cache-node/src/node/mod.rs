@@ -27,6 +27,7 @@ mod roles;
 mod serve;
 mod shard_settings;
 mod shard_task;
+mod showing;
 mod start;
 mod status;
 mod stowed;

@@ -10,29 +10,30 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use kennel_core::read::Authority;
 use kennel_core::shard::{
-    BucketId, BucketResult, Divergence, Effects, InOrder, Input, Note, PersistId, RoleChange, SessionId, Shard,
-    ShardStatus, Then,
+    BucketId, BucketRequest, BucketResult, Divergence, Effects, InOrder, Input, Note, PersistId, RoleChange, SessionId,
+    Shard, ShardStatus, Then,
 };
-use kennel_protocol::ids::{Epoch, Lsn, ShardId};
-use kennel_protocol::object::SlotObject;
+use kennel_protocol::entry::NumberedEntry;
+use kennel_protocol::ids::{Epoch, Lsn, ShardId, Slot};
+use kennel_protocol::object::{PartitionState, SlotObject};
 use kennel_protocol::wire::{
     PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck, ShipProblem, ShipRefusal,
 };
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::bucket_edge::BucketEdge;
 use super::clock::Clock;
 use super::journal_edge::{JournalEdge, Journaling};
 use super::peers::Peers;
 use super::roles::Roles;
+use super::showing::Showing;
 use super::stowed::{Stowed, stow_place};
 use crate::gossip::Gossip;
 use crate::journal::{Journal, JournalError, RecordId};
 use crate::metrics::{self, Refusal};
-use crate::read::{ColdIndex, Tail};
+use crate::read::ColdIndex;
 
 /// Inputs of one shard that wait. Lanes wait when it is full, so it is what bounds them.
 pub(super) const INBOX_MAX: usize = 1024;
@@ -52,6 +53,9 @@ const ROOM_CLOSES_PERCENT: u64 = 85;
 /// Below this share, in percent, they may go on.
 const ROOM_OPENS_PERCENT: u64 = 75;
 
+/// How long what commits in a new epoch may wait for the epoch's open record before it is shown.
+const OPEN_RECORD_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How long an inbox may be full before a result of the bucket is worth a warning.
 const RESULT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -66,6 +70,8 @@ pub(super) enum ShardInput {
     ShipperDown(SessionId),
     /// Where partitions stand; `None` where this node is not the open owner.
     Positions(PositionsRequest, oneshot::Sender<Option<Positions>>),
+    /// The partitions that an epoch opened with; `None` if its open record could not be read.
+    Opened(Epoch, Option<Vec<PartitionState>>),
     /// For people.
     Status(oneshot::Sender<ShardStatus>),
     /// The partitions that the owner knows; `None` where this node is not the owner.
@@ -84,7 +90,7 @@ pub(super) struct ShardTask {
     pub(super) peers: Peers,
     pub(super) roles: Arc<Roles>,
     pub(super) gossip: Arc<Gossip>,
-    pub(super) tail: Arc<Tail>,
+    pub(super) showing: Showing,
     pub(super) index: Arc<ColdIndex>,
     /// Bodies that lie in the journal only.
     pub(super) stowed: Stowed,
@@ -118,7 +124,6 @@ struct Running {
     has_room: bool,
     /// Where the gathered tail of the own epoch ends, until the readers have it.
     unsettled: Option<Lsn>,
-    tail_epoch: Epoch,
     owns: Option<Epoch>,
     unowned_ticks: u64,
 }
@@ -135,7 +140,6 @@ impl ShardTask {
             asked: 0,
             has_room: true,
             unsettled: None,
-            tail_epoch: Epoch(0),
             owns: None,
             unowned_ticks: 0,
         };
@@ -185,6 +189,7 @@ impl Running {
     fn take(&mut self, input: ShardInput) {
         match input {
             ShardInput::Machine(input) => self.feed(input),
+            ShardInput::Opened(epoch, states) => self.opened(epoch, states.as_deref()),
             ShardInput::ShipperUp(session, acks) => {
                 self.shippers.insert(session, acks);
             }
@@ -285,7 +290,7 @@ impl Running {
             self.has_room = room;
             self.feed(Input::JournalRoom(room));
         }
-        self.task.tail.hears_owner(self.task.shard.hears_its_owner());
+        self.task.showing.tail().hears_owner(self.task.shard.hears_its_owner());
         if let Some(epoch) = self.owns {
             self.task.gossip.set_ownership(self.task.id, epoch, self.task.shard.status().stored.0);
         }
@@ -309,14 +314,14 @@ impl Running {
                     }
                 }
                 Then::Bucket { id, request } => self.ask_bucket(id, request),
-                Then::Committed { epoch, entries } => self.show(epoch, &entries),
+                Then::Committed { epoch, entries } => self.show(epoch, entries),
                 Then::SlotStored { epoch, slot, ends } => {
-                    self.task.tail.stored(ends);
+                    self.task.showing.stored(ends);
                     if let Some(index) = self.task.bucket.take_index(epoch, slot) {
                         self.publish(&SlotObject::Log(Arc::unwrap_or_clone(index)));
                     }
                 }
-                Then::Stored { ends } => self.task.tail.stored(ends),
+                Then::Stored { ends } => self.task.showing.stored(ends),
                 Then::Load { epoch, from, end } => self.load(epoch, from, end),
                 Then::Free { epoch, below } => self.task.journal_edge.free(epoch, below),
                 Then::Role(change) => self.role_changed(change),
@@ -325,7 +330,7 @@ impl Running {
         }
     }
 
-    fn ask_bucket(&self, id: BucketId, request: kennel_core::shard::BucketRequest) {
+    fn ask_bucket(&self, id: BucketId, request: BucketRequest) {
         let (bucket, inbox) = (self.task.bucket.clone(), self.task.own_inbox.clone());
         let shard = self.task.id;
         tokio::spawn(async move {
@@ -356,21 +361,39 @@ impl Running {
         });
     }
 
-    /// Shows committed entries to readers, in an epoch that the tail has begun.
-    fn show(&mut self, epoch: Epoch, entries: &[kennel_protocol::entry::NumberedEntry]) {
-        if epoch > self.tail_epoch {
-            self.tail_epoch = epoch;
-            self.task.tail.begin(epoch, Authority::Follower, &[]);
-        }
-        for numbered in entries {
-            let place = self.task.journal_edge.body(epoch, numbered.lsn);
-            self.task.tail.append(&numbered.entry, place.map(stow_place));
-        }
+    /// Shows committed entries to readers.
+    fn show(&mut self, epoch: Epoch, entries: Vec<NumberedEntry>) {
         let end = entries.last().map_or(Lsn(0), |last| last.lsn.next());
+        let journal = &self.task.journal_edge;
+        let place = |epoch, lsn| journal.body(epoch, lsn).map(stow_place);
+        if let Some(epoch) = self.task.showing.committed(epoch, entries, place) {
+            self.read_open_record(epoch);
+        }
         if self.unsettled.is_some_and(|unsettled| end >= unsettled) {
             self.unsettled = None;
-            self.task.tail.settle();
+            self.task.showing.tail().settle();
         }
+    }
+
+    fn read_open_record(&self, epoch: Epoch) {
+        let (bucket, inbox) = (self.task.bucket.clone(), self.task.own_inbox.clone());
+        tokio::spawn(async move {
+            let reading = bucket.perform(BucketRequest::ReadSlot { epoch, slot: Slot(0) });
+            let states = match timeout(OPEN_RECORD_PATIENCE, reading).await {
+                Ok(BucketResult::Slot(Some(found))) => match Arc::unwrap_or_clone(found) {
+                    SlotObject::Open(record) => Some(record.partitions),
+                    SlotObject::Log(_) | SlotObject::Seal(_) => None,
+                },
+                _ => None,
+            };
+            // An inbox that is closed has nobody behind it who shows anything.
+            let _ = inbox.send(ShardInput::Opened(epoch, states)).await;
+        });
+    }
+
+    fn opened(&mut self, epoch: Epoch, states: Option<&[PartitionState]>) {
+        let journal = &self.task.journal_edge;
+        self.task.showing.opened(epoch, states, |epoch, lsn| journal.body(epoch, lsn).map(stow_place));
     }
 
     fn publish(&self, object: &SlotObject) {
@@ -384,9 +407,8 @@ impl Running {
         match change {
             RoleChange::Owner { epoch } => {
                 self.owns = Some(epoch);
-                self.tail_epoch = epoch;
                 let states = self.task.shard.take_open_states().unwrap_or_default();
-                self.task.tail.begin(epoch, Authority::Owner, &states);
+                self.task.showing.owns(epoch, &states);
                 self.unsettled = Some(Lsn(0));
                 let index = Arc::clone(&self.task.index);
                 tokio::spawn(async move {
@@ -396,7 +418,7 @@ impl Running {
                 });
             }
             RoleChange::NotOwner { epoch, .. } => self.leave_ownership(epoch),
-            RoleChange::Halted => self.leave_ownership(self.tail_epoch),
+            RoleChange::Halted => self.leave_ownership(self.task.showing.epoch()),
         }
     }
 
@@ -404,7 +426,7 @@ impl Running {
         if self.owns.take().is_some() {
             self.task.gossip.clear_ownership(self.task.id);
             self.task.bucket.forget_written();
-            self.task.tail.retire(newest);
+            self.task.showing.retires(newest);
             self.unsettled = None;
         }
     }
@@ -416,7 +438,7 @@ impl Running {
                 tracing::info!(%shard, %epoch, %adopted, ?answered, "owns the shard");
                 if adopted == Lsn(0) {
                     self.unsettled = None;
-                    self.task.tail.settle();
+                    self.task.showing.tail().settle();
                 } else {
                     self.unsettled = Some(adopted);
                 }

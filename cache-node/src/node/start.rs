@@ -37,6 +37,7 @@ use super::roles::Roles;
 use super::serve::Serving;
 use super::shard_settings::shard_config;
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
+use super::showing::Showing;
 use super::status::StatusSources;
 use super::stowed::Stowed;
 use super::{Node, force_file};
@@ -169,7 +170,7 @@ impl Startup {
             peers: self.links.peers.clone(),
             roles: Arc::clone(&self.links.roles),
             gossip: Arc::clone(&self.links.gossip),
-            tail: Arc::clone(&reads.tail),
+            showing: Showing::new(Arc::clone(&reads.tail)),
             index: Arc::clone(&reads.index),
             stowed: self.stowed.clone(),
             own_inbox,

@@ -13,7 +13,7 @@ mod store;
 mod stow;
 mod tail;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use answer::{BlockSource, FetchedPieces, ReadOutcome};
 pub use bucket_log::BucketLog;

@@ -1,0 +1,216 @@
+//! Shows readers what is committed, one epoch after the other.
+//!
+//! A follower learns of a new epoch from the first entries that commit in it. What of the older ones still stands is said
+//! by the epoch's open record (PROTOCOL R26). Until that was read, readers are served what they were served before, and
+//! what is new waits: without it a take-over would take the newest messages out of memory just when everybody reads them.
+
+use std::sync::Arc;
+
+use kennel_core::read::Authority;
+use kennel_protocol::entry::NumberedEntry;
+use kennel_protocol::ids::{Epoch, Lsn, Offset, PartitionKey};
+use kennel_protocol::object::PartitionState;
+
+use crate::read::{StowPlace, Tail};
+
+/// Entries that wait for an open record. More come only if the bucket is slow; then memory begins anew instead.
+const HELD_MAX: usize = 4_096;
+
+/// What readers of one shard are shown.
+#[derive(Debug)]
+pub(super) struct Showing {
+    tail: Arc<Tail>,
+    /// The epoch that the tail has begun.
+    epoch: Epoch,
+    opening: Option<Opening>,
+}
+
+/// An epoch whose open record is being read.
+#[derive(Debug)]
+struct Opening {
+    epoch: Epoch,
+    held: Vec<NumberedEntry>,
+    stored: Vec<(PartitionKey, Offset)>,
+}
+
+impl Showing {
+    pub(super) fn new(tail: Arc<Tail>) -> Self {
+        Self { tail, epoch: Epoch(0), opening: None }
+    }
+
+    pub(super) fn tail(&self) -> &Arc<Tail> {
+        &self.tail
+    }
+
+    /// The newest epoch of which anything is shown or about to be.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.opening.as_ref().map_or(self.epoch, |opening| opening.epoch)
+    }
+
+    /// This node owns the epoch, which opened with these partitions.
+    pub(super) fn owns(&mut self, epoch: Epoch, states: &[PartitionState]) {
+        (self.epoch, self.opening) = (epoch, None);
+        self.tail.begin(epoch, Authority::Owner, states);
+    }
+
+    /// This node owns nothing any more.
+    pub(super) fn retires(&mut self, newest: Epoch) {
+        self.opening = None;
+        self.tail.retire(newest);
+    }
+
+    /// Takes in committed entries, in log order. Returns the epoch whose open record is needed now, for [`Self::opened`].
+    /// `place` says where a body lies besides.
+    pub(super) fn committed(
+        &mut self,
+        epoch: Epoch,
+        entries: Vec<NumberedEntry>,
+        place: impl Fn(Epoch, Lsn) -> Option<StowPlace>,
+    ) -> Option<Epoch> {
+        if epoch <= self.epoch {
+            self.show(epoch, &entries, place);
+            return None;
+        }
+        let known = self.opening.take().filter(|opening| opening.epoch == epoch);
+        let needed = known.is_none().then_some(epoch);
+        let mut opening = known.unwrap_or(Opening { epoch, held: Vec::new(), stored: Vec::new() });
+        opening.held.extend(entries);
+        let overflows = opening.held.len() > HELD_MAX;
+        self.opening = Some(opening);
+        if overflows {
+            self.opened(epoch, None, place);
+        }
+        needed
+    }
+
+    /// Says up to where partitions are in the bucket.
+    pub(super) fn stored(&mut self, ends: Vec<(PartitionKey, Offset)>) {
+        match &mut self.opening {
+            Some(opening) => opening.stored.extend(ends),
+            None => self.tail.stored(ends),
+        }
+    }
+
+    /// The open record of an epoch was read, or could not be: then memory begins anew with what commits from here on.
+    pub(super) fn opened(
+        &mut self,
+        epoch: Epoch,
+        states: Option<&[PartitionState]>,
+        place: impl Fn(Epoch, Lsn) -> Option<StowPlace>,
+    ) {
+        // A newer one may have come since, or this one may have been given up.
+        let Some(opening) = self.opening.take_if(|opening| opening.epoch == epoch) else { return };
+        self.epoch = epoch;
+        self.tail.begin(epoch, Authority::Follower, states.unwrap_or_default());
+        self.show(epoch, &opening.held, place);
+        self.tail.stored(opening.stored);
+    }
+
+    fn show(&self, epoch: Epoch, entries: &[NumberedEntry], place: impl Fn(Epoch, Lsn) -> Option<StowPlace>) {
+        for numbered in entries {
+            self.tail.append(&numbered.entry, place(epoch, numbered.lsn));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kennel_protocol::ids::ShardId;
+
+    use super::*;
+    use crate::read::TailBudget;
+    use crate::read::testing::{chunk, key};
+
+    fn follower() -> Showing {
+        Showing::new(Tail::new(ShardId(0), &TailBudget::new(u64::MAX)))
+    }
+
+    fn nowhere(_: Epoch, _: Lsn) -> Option<StowPlace> {
+        None
+    }
+
+    fn numbered(lsn: u64, base: u64) -> Vec<NumberedEntry> {
+        vec![NumberedEntry { lsn: Lsn(lsn), entry: chunk(0, base, &[1]) }]
+    }
+
+    fn state(end: u64) -> PartitionState {
+        PartitionState { partition: key(0), trim: Offset(0), end: Offset(end), last: None, cut: 0 }
+    }
+
+    /// What memory holds of the partition: from where to where.
+    fn held(showing: &Showing) -> (Epoch, Option<(u64, u64)>) {
+        let standing = showing.tail().standing(&key(0));
+        (standing.epoch, standing.range.map(|range| (range.start.0, range.committed.0)))
+    }
+
+    /// A follower of epoch 1 that was shown messages 0, 1 and 2.
+    fn shown() -> Showing {
+        let mut showing = follower();
+        assert_eq!(showing.committed(Epoch(1), numbered(0, 0), nowhere), Some(Epoch(1)));
+        showing.opened(Epoch(1), Some(&[]), nowhere);
+        for base in 1..3 {
+            assert_eq!(showing.committed(Epoch(1), numbered(base, base), nowhere), None);
+        }
+        assert_eq!(held(&showing), (Epoch(1), Some((0, 3))));
+        showing
+    }
+
+    #[test]
+    fn what_was_shown_stays_in_memory_through_a_take_over() {
+        let mut showing = shown();
+        assert_eq!(showing.committed(Epoch(2), numbered(0, 2), nowhere), Some(Epoch(2)));
+        showing.stored(vec![(key(0), Offset(3))]);
+        assert_eq!(held(&showing), (Epoch(1), Some((0, 3))), "as before, until the open record is known");
+        assert_eq!(showing.committed(Epoch(2), numbered(1, 3), nowhere), None);
+        // Stored when the epoch opened: messages 0 and 1. Message 2 was adopted.
+        showing.opened(Epoch(2), Some(&[state(2)]), nowhere);
+        assert_eq!(held(&showing), (Epoch(2), Some((0, 4))));
+        assert_eq!(showing.tail().partitions()[0].stored, Offset(3));
+    }
+
+    /// R26: the new epoch may know less, where a loss was accepted.
+    #[test]
+    fn what_the_open_record_does_not_cover_is_dropped() {
+        let mut showing = shown();
+        showing.committed(Epoch(2), numbered(0, 1), nowhere);
+        showing.opened(Epoch(2), Some(&[state(1)]), nowhere);
+        assert_eq!(held(&showing), (Epoch(2), Some((0, 2))));
+    }
+
+    #[test]
+    fn without_the_open_record_memory_begins_anew() {
+        let mut showing = shown();
+        showing.committed(Epoch(2), numbered(0, 3), nowhere);
+        showing.opened(Epoch(2), None, nowhere);
+        assert_eq!(held(&showing), (Epoch(2), Some((3, 4))));
+        let mut showing = shown();
+        for base in 0..=HELD_MAX as u64 {
+            showing.committed(Epoch(2), numbered(base, 3 + base), nowhere);
+        }
+        assert_eq!(held(&showing).0, Epoch(2), "no more than so many entries wait");
+    }
+
+    #[test]
+    fn a_record_that_comes_too_late_says_nothing() {
+        let mut showing = shown();
+        showing.committed(Epoch(2), numbered(0, 3), nowhere);
+        assert_eq!(showing.committed(Epoch(3), numbered(0, 3), nowhere), Some(Epoch(3)));
+        showing.opened(Epoch(2), Some(&[]), nowhere);
+        assert_eq!(held(&showing), (Epoch(1), Some((0, 3))));
+        assert_eq!(showing.epoch(), Epoch(3));
+        showing.opened(Epoch(3), Some(&[state(3)]), nowhere);
+        assert_eq!(held(&showing), (Epoch(3), Some((0, 4))));
+    }
+
+    #[test]
+    fn an_owner_shows_at_once_what_its_own_record_leaves() {
+        let mut showing = shown();
+        showing.committed(Epoch(2), numbered(0, 3), nowhere);
+        showing.owns(Epoch(3), &[state(3)]);
+        showing.opened(Epoch(2), Some(&[]), nowhere);
+        assert_eq!(showing.committed(Epoch(3), numbered(0, 3), nowhere), None);
+        assert_eq!(held(&showing), (Epoch(3), Some((0, 4))));
+        showing.retires(Epoch(4));
+        assert_eq!(held(&showing).1, None);
+    }
+}
