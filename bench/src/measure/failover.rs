@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::figures::{Figures, say, write_json};
-use super::hot::HotReader;
+use super::hot::{HotReader, HotReads};
 use super::load::{Load, LoadSettings, Shape};
 use super::stage::{Signal, Stage, StageSettings, directory_bucket};
 
@@ -24,6 +24,8 @@ const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(500);
 /// A shard that does not acknowledge again within this never will.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// A longer gap is told with what the reader saw in it.
+const GAP_WORTH_TELLING: Duration = Duration::from_millis(50);
 /// Between two looks for the first acknowledgement; the time itself is taken where it arrives.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -110,8 +112,12 @@ pub async fn failover(args: FailoverArgs) -> anyhow::Result<bool> {
     let load = Load::start(&stage, LoadSettings { shards, partitions_of_a_shard: 2, shape, chunks_a_tick: 1 })?;
     let mut run = Run { stage, load: Arc::new(load), first_acks: Vec::new(), gaps: Vec::new(), hot: Vec::new() };
     for round in 1..=args.rounds {
-        let (slowest, gap) = run.round(args.kind, Duration::from_secs(args.pause_seconds)).await?;
+        let (slowest, reads) = run.round(args.kind, Duration::from_secs(args.pause_seconds)).await?;
+        let gap = reads.longest_gap;
         say(&format!("round {round}: first acknowledgement after {slowest:.0?} at the latest, read gap {gap:.0?}"));
+        if gap > GAP_WORTH_TELLING {
+            say(&format!("    the gap ended with {}", reads.gap_story));
+        }
     }
     let report = run.finish(&args).await?;
     write_json(args.json.as_deref(), &report)?;
@@ -129,7 +135,7 @@ pub async fn failover(args: FailoverArgs) -> anyhow::Result<bool> {
 
 impl Run {
     /// Hits whoever owns most; the slowest of its shards, and the longest gap that a reader elsewhere saw.
-    async fn round(&mut self, kind: Kind, pause: Duration) -> anyhow::Result<(Duration, Duration)> {
+    async fn round(&mut self, kind: Kind, pause: Duration) -> anyhow::Result<(Duration, HotReads)> {
         let statuses = self.stage.whole().await?;
         let owned = |status: &StatusReport| -> BTreeMap<ShardId, Epoch> {
             let own = status.shards.iter().filter(|shard| shard.role == "owner");
@@ -154,7 +160,7 @@ impl Run {
         sleep(AFTER).await;
         let reads = reader.take();
         self.gaps.push(reads.longest_gap);
-        self.hot.extend(reads.latencies);
+        self.hot.extend_from_slice(&reads.latencies);
         match kind {
             Kind::Kill => self.stage.start_node(victim)?,
             Kind::Stop => {
@@ -164,7 +170,7 @@ impl Run {
                 sleep(BEFORE).await;
             }
         }
-        Ok((slowest, reads.longest_gap))
+        Ok((slowest, reads))
     }
 
     /// Waits until every shard of these acknowledges in the epoch that the nodes name: a round that begins earlier would
@@ -217,7 +223,7 @@ impl Run {
 }
 
 /// Where cache-node is: as named, or beside this program.
-pub(super) fn programs(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+pub(crate) fn programs(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
     let directory = match named {
         Some(named) => std::path::absolute(named).context("find the programs")?,
         None => std::env::current_exe().context("find this program")?.parent().context("a directory")?.to_owned(),

@@ -29,15 +29,31 @@ struct Seen {
     last: Option<Instant>,
     longest_gap: Duration,
     latencies: Vec<Duration>,
+    /// What came instead of messages since the last that did.
+    unserved: Vec<String>,
+    /// What was seen in the longest gap, for people.
+    gap_story: String,
 }
 
 impl Seen {
-    fn take(&mut self, served: bool, started: Instant, now: Instant) {
-        if served {
-            self.longest_gap = self.longest_gap.max(self.last.map_or(Duration::ZERO, |last| now - last));
-            self.last = Some(now);
-            self.latencies.push(now - started);
+    fn take(&mut self, answer: Result<String, String>, started: Instant, now: Instant) {
+        let served = match answer {
+            Ok(served) => served,
+            Err(what) => {
+                self.unserved.push(what);
+                return;
+            }
+        };
+        let gap = self.last.map_or(Duration::ZERO, |last| now - last);
+        let (unserved, took) = (core::mem::take(&mut self.unserved), now - started);
+        if gap > self.longest_gap {
+            self.longest_gap = gap;
+            let last = unserved.last().map(|last| format!(", the last: {last}")).unwrap_or_default();
+            self.gap_story =
+                format!("{served} after {took:.0?}, {} answers without messages before{last}", unserved.len());
         }
+        self.last = Some(now);
+        self.latencies.push(took);
     }
 }
 
@@ -48,6 +64,8 @@ pub(super) struct HotReads {
     pub(super) longest_gap: Duration,
     /// How long each answer took.
     pub(super) latencies: Vec<Duration>,
+    /// What ended the longest gap, for people.
+    pub(super) gap_story: String,
 }
 
 impl HotReader {
@@ -72,7 +90,8 @@ impl HotReader {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let open = seen.last.map_or(Duration::ZERO, |last| last.elapsed());
         let taken = core::mem::replace(&mut *seen, Seen { last: Some(Instant::now()), ..Seen::default() });
-        HotReads { longest_gap: taken.longest_gap.max(open), latencies: taken.latencies }
+        let Seen { longest_gap, latencies, gap_story, .. } = taken;
+        HotReads { longest_gap: longest_gap.max(open), latencies, gap_story }
     }
 }
 
@@ -88,8 +107,12 @@ async fn read(client: Client, partition: PartitionKey, load: Arc<Load>, seen: Ar
         let started = Instant::now();
         let answer = client.fetch(FetchRequest { bytes_max: 1, ..FetchRequest::at(partition, from) }).await;
         let now = Instant::now();
-        let served = answer.is_ok_and(|answer| answer.next > from);
-        seen.lock().unwrap_or_else(PoisonError::into_inner).take(served, started, now);
+        let answer = match answer {
+            Ok(answer) if answer.next > from => Ok(format!("{:?} of epoch {}", answer.served, answer.epoch)),
+            Ok(answer) => Err(format!("nothing at {from}, committed is {}", answer.committed)),
+            Err(error) => Err(error.to_string()),
+        };
+        seen.lock().unwrap_or_else(PoisonError::into_inner).take(answer, started, now);
         sleep(PAUSE).await;
     }
 }

@@ -25,7 +25,7 @@ const BESIDE_JOURNAL_MEBIBYTES: u64 = 1_536;
 const NODES: usize = 3;
 /// Hot reads are timed for as long as the outage lasts before it, and no longer than this: what is shipped meanwhile
 /// stays in the memory of the bucket.
-const BEFORE_MAX: Duration = Duration::from_secs(60);
+const BEFORE_MAX: Duration = Duration::from_mins(1);
 /// Until the load is at its pace.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long what was held back may take to get into the bucket.
@@ -114,13 +114,17 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
     let during = reader.take();
     let refused_ships = load.refusals() - refused;
     let shipped = (self::acknowledged(&load, shards) - acknowledged) * settings.shape.payload_bytes as u64;
+    // What is held back fits the memory of the bucket; twice as much would not.
+    load.rest();
     bucket.faults.clear();
+    let (hot_before, hot_during) = (Figures::of(before.latencies), Figures::of(during.latencies));
     say("the bucket is back");
+    say(&format!("hot reads before: {}", hot_before.line()));
+    say(&format!("hot reads during: {}, longest gap {:.0?}", hot_during.line(), during.longest_gap));
     let drained = drain(&mut stage, &load, shards).await?;
     drop(reader);
     let client = Client::connect(ClientSettings::new(stage.addresses()), &stage.reader()?).await?;
     let verified_messages = load.verify(&client).await?;
-    let (hot_before, hot_during) = (Figures::of(before.latencies), Figures::of(during.latencies));
     let report = OutageReport {
         seconds: args.seconds,
         rate_megabytes: megabytes(shipped) / outage.as_secs_f64(),
@@ -139,8 +143,6 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
 
 fn tell(report: &OutageReport) {
     say(&format!("acknowledged without a bucket: {:.1} MB/s, {} refused", report.rate_megabytes, report.refused_ships));
-    say(&format!("hot reads before: {}", report.hot_before.line()));
-    say(&format!("hot reads during: {}, longest gap {:.0} ms", report.hot_during.line(), report.read_gap_ms));
     say(&format!(
         "drained after {:.1} s, {} messages read back",
         report.drained_after_seconds, report.verified_messages

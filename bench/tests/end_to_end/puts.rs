@@ -65,7 +65,6 @@ async fn puts_per_shard_and_interval(partitions: u32) -> f64 {
     let (after, counted) = (puts(&cluster).await, started.elapsed());
     trickle.check();
     let typical = commits[commits.len() / 2];
-    println!("{partitions} partitions: acknowledged within {typical:?} at p99 of a typical second");
     assert!(typical < COMMIT_P99_MAX, "{partitions} partitions: p99 of each second, sorted: {commits:?}");
     indexes_are_small(&cluster);
     let puts = u32::try_from(after - before).expect("some hundreds");

@@ -7,7 +7,7 @@ mod stream;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,7 @@ struct Shared {
     heard: Mutex<Heard>,
     refusals: AtomicU64,
     problems: AtomicU64,
+    rests: AtomicBool,
 }
 
 impl Load {
@@ -82,12 +83,17 @@ impl Load {
         let ring = Ring::new(Arc::new(endpoint.connector()), stage.addresses(), ProcessId(0x10ad));
         let mut tasks = JoinSet::new();
         let owners = watch_views(&ring, stage.addresses(), &mut tasks);
-        let (heard, refusals, problems) = Default::default();
-        let shared = Arc::new(Shared { settings, ring, owners, heard, refusals, problems });
+        let (heard, refusals, problems, rests) = Default::default();
+        let shared = Arc::new(Shared { settings, ring, owners, heard, refusals, problems, rests });
         for shard in (0..settings.shards).map(ShardId) {
             tasks.spawn(feed(shard, Arc::clone(&shared)));
         }
         Ok(Self { shared, _tasks: tasks })
+    }
+
+    /// Ships nothing new from here on.
+    pub(super) fn rest(&self) {
+        self.shared.rests.store(true, Ordering::Relaxed);
     }
 
     /// The partitions of a shard.
@@ -257,6 +263,9 @@ impl Owned {
             let newer = shared.owners.borrow().get(&shard).is_some_and(|(newest, _)| *newest > epoch);
             if newer || !*taken.borrow() {
                 return;
+            }
+            if shared.rests.load(Ordering::Relaxed) {
+                continue;
             }
             let mut chunks = Vec::new();
             for stream in &mut streams {
