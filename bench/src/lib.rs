@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod generate;
+pub mod live;
 pub mod measure;
 pub mod quickstart;
 mod random;

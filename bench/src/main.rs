@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kennel_bench::chaos::radosgw::Radosgw;
 use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
+use kennel_bench::live::{LiveArgs, live};
 use kennel_bench::measure::{FailoverArgs, OutageArgs, ShipCostArgs, failover, outage, ship_cost};
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
@@ -45,6 +46,8 @@ enum Command {
     Outage(OutageArgs),
     /// What an acknowledgement costs beside one sync and one round trip.
     ShipCost(ShipCostArgs),
+    /// Kennel beside a real Iggy server: latency, polls through a gateway, cost of shipping, proof and soak.
+    Live(LiveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +189,7 @@ fn main() -> ExitCode {
         Command::Failover(args) => measured(failover(args)),
         Command::Outage(args) => measured(outage(args)),
         Command::ShipCost(args) => measured(ship_cost(args)),
+        Command::Live(args) => measured(live(args)),
     };
     match done {
         Ok(code) => code,

@@ -53,14 +53,14 @@ fn millis(micros: u64) -> f64 {
 }
 
 /// Writes a report for programs.
-pub(super) fn write_json(path: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn write_json(path: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| format!("write {}", path.display()))
 }
 
 /// Says a line to a person.
 #[expect(clippy::print_stdout, reason = "measurements talk to a person")]
-pub(super) fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     println!("{line}");
 }
 

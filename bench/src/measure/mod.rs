@@ -9,17 +9,20 @@
 //! | `load` | a steady source that follows the owner of its shard at once |
 //! | `hot` | a reader that never stops to read the newest messages at one node |
 //! | `figures` | percentiles |
+//! | `usage` | processor and memory of a process |
 //!
 //! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
 
 mod failover;
-mod figures;
+pub(crate) mod figures;
 mod hot;
 mod load;
 mod outage;
 mod ship_cost;
-mod stage;
+pub(crate) mod stage;
+pub(crate) mod usage;
 
+pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
 pub use outage::{OutageArgs, outage};

@@ -25,18 +25,18 @@ const PORTS: core::ops::Range<u16> = 12_000..32_000;
 
 /// Where everything is, and what nodes are told beyond their defaults.
 #[derive(Debug)]
-pub(super) struct StageSettings {
-    pub(super) programs: PathBuf,
+pub(crate) struct StageSettings {
+    pub(crate) programs: PathBuf,
     /// Emptied first.
-    pub(super) directory: PathBuf,
-    pub(super) nodes: usize,
+    pub(crate) directory: PathBuf,
+    pub(crate) nodes: usize,
     /// As `--set` takes them; the bucket is among them.
-    pub(super) assignments: Vec<String>,
+    pub(crate) assignments: Vec<String>,
 }
 
 /// The ring. Dropping it kills its processes.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(crate) struct Stage {
     settings: StageSettings,
     certificates: DevelopmentCa,
     places: Vec<Place>,
@@ -60,7 +60,7 @@ pub(super) enum Signal {
 
 impl Stage {
     /// Makes certificates and directories and starts all nodes.
-    pub(super) fn start(settings: StageSettings) -> anyhow::Result<Self> {
+    pub(crate) fn start(settings: StageSettings) -> anyhow::Result<Self> {
         let StageSettings { directory, nodes, .. } = &settings;
         if directory.exists() {
             std::fs::remove_dir_all(directory).with_context(|| format!("empty {}", directory.display()))?;
@@ -137,7 +137,7 @@ impl Stage {
     }
 
     /// What each place says of itself; `None` where nothing answers.
-    pub(super) async fn statuses(&self) -> Vec<Option<StatusReport>> {
+    pub(crate) async fn statuses(&self) -> Vec<Option<StatusReport>> {
         let ask = |place: &Place| {
             let request = self.http.get(format!("http://{}/status", place.http)).timeout(STATUS_PATIENCE);
             async move { request.send().await.ok()?.json().await.ok() }
@@ -150,7 +150,7 @@ impl Stage {
     }
 
     /// Waits until every shard has one owner, which knows all nodes as copies.
-    pub(super) async fn whole(&mut self) -> anyhow::Result<Vec<StatusReport>> {
+    pub(crate) async fn whole(&mut self) -> anyhow::Result<Vec<StatusReport>> {
         let deadline = Instant::now() + WHOLE_PATIENCE;
         loop {
             self.check()?;
@@ -164,7 +164,7 @@ impl Stage {
     }
 
     /// Fails with a log's name if a process ended that nobody ended.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         for (at, place) in self.places.iter_mut().enumerate() {
             let Some(child) = &mut place.child else { continue };
             if let Some(status) = child.try_wait().context("look at a node")? {
@@ -175,13 +175,18 @@ impl Stage {
         Ok(())
     }
 
+    /// The process ids of the nodes that run.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.places.iter().filter_map(|place| place.child.as_ref().and_then(Child::id)).collect()
+    }
+
     /// Where all nodes take sessions, running or not.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.places.iter().map(|place| place.quic).collect()
     }
 
     /// A reader's certificates.
-    pub(super) fn reader(&self) -> anyhow::Result<TlsIdentity> {
+    pub(crate) fn reader(&self) -> anyhow::Result<TlsIdentity> {
         let CertificateFiles { certificate, key } = &self.certificates.client;
         Ok(TlsIdentity::load(&self.certificates.ca, certificate, key)?)
     }
@@ -202,7 +207,7 @@ impl Stage {
 }
 
 /// A bucket in a directory of the stage.
-pub(super) fn directory_bucket(directory: &Path) -> anyhow::Result<String> {
+pub(crate) fn directory_bucket(directory: &Path) -> anyhow::Result<String> {
     // Beside the stage, which is emptied when it starts.
     let bucket = directory.with_extension("bucket");
     if bucket.exists() {
