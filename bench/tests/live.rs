@@ -59,12 +59,6 @@ async fn every_reader_reads_the_same_whatever_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ring_goes_on_when_one_of_three_servers_is_killed() {
-    let Some(report) = run(Scenario::Cluster, None, Some(4), None).await else { return };
-    assert_eq!(report["bars_met"], true, "{report:#}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_soak_leaves_nothing_behind() {
     let Some(report) = run(Scenario::Soak, None, Some(100), Some(31)).await else { return };
     assert_eq!(report["partitions_behind"], 0, "{report:#}");
