@@ -1,7 +1,8 @@
 //! Keeps what changes a node itself in the order of the machine's calls, for drivers.
 //!
 //! What a call wants done waits for the call's own persists. A later call without persists waits for nothing, and would
-//! overtake it: for messages that is meant, for what readers see it would be a gap. It knows nothing of disks.
+//! overtake it: for messages that is meant, for what readers see it would be a gap. Shippers are told of commits in the
+//! same order: an acknowledgement comes after what it acknowledges can be read here. It knows nothing of disks.
 
 use std::collections::VecDeque;
 
@@ -26,7 +27,7 @@ impl InOrder {
     /// What a call without persists wants: returns what starts now, in its order, and holds the rest.
     pub fn at_once(&mut self, then: Vec<Then>) -> Vec<Then> {
         let Some(behind) = self.newest else { return then };
-        let (held, now): (Vec<_>, Vec<_>) = then.into_iter().partition(Then::is_local);
+        let (held, now): (Vec<_>, Vec<_>) = then.into_iter().partition(|one| one.is_local() || one.tells_of_commits());
         if !held.is_empty() {
             self.held.push_back((behind, held));
         }
@@ -48,6 +49,7 @@ impl InOrder {
 mod tests {
     use kennel_protocol::ids::{Epoch, Lsn};
 
+    use super::super::io::SessionId;
     use super::*;
 
     fn shown() -> Then {
@@ -56,6 +58,10 @@ mod tests {
 
     fn freed() -> Then {
         Then::Free { epoch: Epoch(1), below: Lsn(3) }
+    }
+
+    fn told() -> Then {
+        Then::Positions { session: SessionId(1), correlation: 1, answer: None }
     }
 
     #[test]
@@ -68,6 +74,18 @@ mod tests {
         assert_eq!(order.durable(PersistId(1)).len(), 2);
         assert_eq!(order.at_once(vec![shown()]).len(), 1, "list 2 holds nothing that anybody sees");
         assert_eq!(order.durable(PersistId(2)).len(), 0);
+    }
+
+    #[test]
+    fn a_shipper_hears_of_a_commit_after_readers_can_see_it() {
+        let mut order = InOrder::default();
+        order.submitted(PersistId(1), &[shown()]);
+        assert!(order.at_once(vec![shown(), told()]).is_empty());
+        assert!(order.at_once(vec![told()]).is_empty(), "it may tell of what list 1 is to show");
+        let released = order.durable(PersistId(1));
+        assert!(matches!(released[..], [Then::Committed { .. }, Then::Positions { .. }, Then::Positions { .. }]));
+        order.submitted(PersistId(2), &[told()]);
+        assert_eq!(order.at_once(vec![told()]).len(), 1, "list 2 shows nothing");
     }
 
     #[test]

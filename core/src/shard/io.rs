@@ -2,9 +2,9 @@
 //!
 //! Effects are three lists. `copies` promise nothing and may leave at once. Everything in `then` waits until everything
 //! in `persist` is durable: that is the rule by which an acknowledgement can never outrun the disk. The driver
-//! keeps the order of `handle` calls for `persist` and for what is local in `then` ([`Then::is_local`]). What goes
-//! elsewhere and waits for no persist of its own call leaves at once: a slow disk must not hold up what others have
-//! made durable.
+//! keeps the order of `handle` calls for `persist` and for what is local in `then` ([`Then::is_local`]), and tells shippers
+//! of commits in the same order ([`Then::tells_of_commits`]). What else goes elsewhere and waits for no persist of its own
+//! call leaves at once: a slow disk must not hold up what others have made durable.
 
 use std::sync::Arc;
 
@@ -346,6 +346,12 @@ impl Then {
             | Self::Bucket { .. }
             | Self::Load { .. } => false,
         }
+    }
+
+    /// Whether it tells a shipper what is committed: never before this node's own readers can see it. A shipper's program
+    /// may read here what it was just told of.
+    pub fn tells_of_commits(&self) -> bool {
+        matches!(self, Self::Ack { .. } | Self::Positions { .. })
     }
 }
 

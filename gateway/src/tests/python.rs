@@ -19,7 +19,7 @@ async fn the_python_client_reads_what_the_server_has() {
     for address in [rig.origin.address(), rig.gateway.address()] {
         let output = Command::new(&python).arg(script).arg(address.to_string()).output().await.expect("it runs");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{errors}");
+        assert!(output.status.success(), "{}: {errors}", output.status);
         said.push(String::from_utf8(output.stdout).expect("text"));
     }
     assert_eq!(said[0], said[1], "through the gateway as from the server");
