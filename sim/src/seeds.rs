@@ -31,6 +31,7 @@ pub const REGRESSIONS: &[Regression] = &[
     ),
     deep(21_493, "R8: a shipper heard of a commit while the owner's own readers still waited for the disk to see it"),
     deep(41_948, "R27: whoever was quick took what its owner handed to another, who was handed it again, for ever"),
+    deep(101_896, "the world took requests of the storm that were still to land for a leak"),
     deep(900_788, "R13: the world's shipper, told where a partition continues, never asked how far it is stored"),
     deep(936_272, "R27: an owner handed over to a node that was stopping, took the shard back, and so on for ever"),
     deep(3_010_119, "the world took a slow network, which puts copies out of order, for one where nothing moves"),
