@@ -23,6 +23,8 @@ pub struct Wanted {
     pub from: Offset,
     /// Chunks end after about so many bytes; a batch that is longer is a chunk of its own.
     pub chunk_bytes: usize,
+    /// Where the watch last saw the partition end.
+    pub end_seen: Offset,
 }
 
 impl Wanted {
@@ -54,6 +56,8 @@ pub enum Meaning {
     },
     /// The first batch alone is more than the count: poll again for more messages.
     TooFew,
+    /// Message 0 alone, of a partition in which nothing may be committed yet: ask the watch.
+    Uncommitted,
     /// The wanted offset lies inside a batch: poll from that batch's base.
     Inside {
         /// Its first offset.
@@ -77,6 +81,9 @@ pub fn examine(wanted: &Wanted, count: u32, polled: &Polled) -> Result<Meaning, 
         let ended = polled.batches.len() == skipped;
         let rest = SourceRest::Exhausted { end: wanted.from, last: previous };
         return Ok(if ended { Meaning::Chunks { chunks: Vec::new(), rest } } else { Meaning::TooFew });
+    }
+    if may_be_uncommitted(wanted, polled) {
+        return Ok(Meaning::Uncommitted);
     }
     let mut chunks = Vec::new();
     let mut before = previous;
@@ -157,6 +164,13 @@ fn whole_length(run: &[u8], skipped: usize, count: u32, current: Offset) -> Resu
     // Nothing is committed in parts of a batch: what ends with the last message of all ends with a whole one.
     let cut = messages >= u64::from(count) && end <= current;
     Ok(if cut { last_start.max(skipped) } else { run.len() })
+}
+
+/// Iggy's last offset is 0 before the first message is committed and after it. A replica that has the first batch, of
+/// however many messages, and not yet the cluster's word for it answers with message 0 of it. Only where the watch has
+/// seen exactly one message is that a batch.
+fn may_be_uncommitted(wanted: &Wanted, polled: &Polled) -> bool {
+    wanted.from == Offset(0) && polled.current == Offset(0) && wanted.end_seen != Offset(1)
 }
 
 /// Runs of whole batches of about so many bytes.

@@ -147,7 +147,8 @@ impl Shared {
 
     async fn read_polls(&self, read: &SourceRead, session: &dyn LiveSession) -> Result<Found, LiveError> {
         let chunk_bytes = usize::try_from(read.bytes_max).unwrap_or(usize::MAX);
-        let wanted = Wanted { partition: read.partition, from: read.from, chunk_bytes };
+        let end_seen = self.sizes.end(read.partition);
+        let wanted = Wanted { partition: read.partition, from: read.from, chunk_bytes, end_seen };
         let mut count = self.sizes.count(read.partition, read.bytes_max);
         let mut damaged = None;
         for _ in 0..POLLS_MAX {
@@ -155,6 +156,7 @@ impl Shared {
             let polled = poll(session, read.partition, wanted.poll_from(), asked).await?;
             match examine(&wanted, asked, &polled) {
                 Ok(Meaning::Chunks { chunks, rest }) => return Ok(Found { chunks, rest }),
+                Ok(Meaning::Uncommitted) => return Ok(Found::nothing(read.from)),
                 Ok(Meaning::TooFew) => count = self.sizes.too_few(read.partition, count),
                 Ok(Meaning::Inside { base }) => match inside(session, &wanted, base, count).await? {
                     Ok(found) => return Ok(found),

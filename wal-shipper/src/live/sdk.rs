@@ -294,8 +294,8 @@ fn topic_seen(topic: &TopicHeader) -> TopicSeen {
 
 fn partition_seen(partition: &PartitionResponse) -> PartitionSeen {
     let totals = Totals { bytes: partition.size_bytes, messages: partition.messages_count };
-    // The last offset is 0 before the first message and after it.
-    let empty = partition.current_offset == 0 && partition.messages_count == 0;
+    // The last offset is 0 before the first message and after it; one read between a commit's two steps is as before it.
+    let empty = partition.current_offset == 0 && partition.messages_count != 1;
     let end = if empty { Offset(0) } else { Offset(partition.current_offset).plus(1) };
     PartitionSeen { id: PartitionId(partition.id), created_at: partition.created_at, end, totals }
 }

@@ -13,7 +13,7 @@ fn key() -> PartitionKey {
 }
 
 fn wanted(from: u64) -> Wanted {
-    Wanted { partition: key(), from: Offset(from), chunk_bytes: 1 << 20 }
+    Wanted { partition: key(), from: Offset(from), chunk_bytes: 1 << 20, end_seen: Offset(0) }
 }
 
 /// Batches that end at these offsets, the first from 0.
@@ -76,6 +76,18 @@ fn whole_batches_are_taken_and_what_the_count_cut_is_left() {
     assert_eq!(ranges(&read(&log, 11, 19)), (vec![(11, 30)], true));
     assert_eq!(read(&log, 11, 9), Meaning::TooFew);
     assert_eq!(read(&log, 0, 3), Meaning::TooFew);
+}
+
+#[test]
+fn the_first_message_alone_is_a_batch_only_if_the_watch_says_so() {
+    // A replica of a cluster that has a batch of ten, of which nothing is committed.
+    let early = Polled { current: Offset(0), ..answer(&log(&[10]), 0, 1) };
+    let examined = |seen| examine(&Wanted { end_seen: Offset(seen), ..wanted(0) }, 100, &early).expect("it verifies");
+    assert_eq!(examined(0), Meaning::Uncommitted);
+    assert_eq!(examined(10), Meaning::Uncommitted, "another replica was faster");
+    assert_eq!(ranges(&examined(1)), (vec![(0, 1)], true));
+    assert_eq!(read(&log(&[1]), 0, 100), Meaning::Uncommitted, "the watch has not seen it");
+    assert_eq!(ranges(&read(&log(&[1, 2]), 0, 100)), (vec![(0, 2)], true));
 }
 
 #[test]
@@ -151,7 +163,7 @@ fn a_recorded_answer_is_understood() {
     let current = u64::from_le_bytes(*body[4..].first_chunk().expect("a head"));
     let polled = Polled { current: Offset(current), batches: body.slice(16..) };
     let partition = "0/0/0".parse().expect("a partition");
-    let wanted = |from| Wanted { partition, from: Offset(from), chunk_bytes: 1 << 20 };
+    let wanted = |from| Wanted { partition, from: Offset(from), chunk_bytes: 1 << 20, end_seen: Offset(0) };
     // 195 lies inside the batch of a hundred from 100 on.
     assert_eq!(examine(&wanted(196), 10, &polled), Ok(Meaning::Inside { base: Offset(100) }));
     // As if 195 to 199 had been a batch of its own: only its slice is left out, and the other may be cut.
