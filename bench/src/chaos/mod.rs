@@ -21,6 +21,7 @@ mod run;
 pub mod schedule;
 mod shipping;
 mod source;
+mod sweep;
 pub mod timeline;
 pub mod violation;
 mod watch;
@@ -41,7 +42,9 @@ use tokio::task::JoinSet;
 use abilities::Abilities;
 use report::{ChaosReport, RunReport};
 use run::RunPlan;
+use sweep::sweep;
 use timeline::Timeline;
+use world::bucket_url;
 
 /// Shards of a run's cluster.
 const SHARDS: u16 = 8;
@@ -173,6 +176,11 @@ async fn all(
         let Ok((mut report, directory)) = ended else { continue };
         if report.violations.is_empty() && !settings.keep {
             let _ = std::fs::remove_dir_all(&directory);
+            if let Some(server) = plan.bucket
+                && let Err(error) = sweep(&bucket_url(&directory), server).await
+            {
+                bars.suspend(|| say(&format!("seed {}: {error:#}", report.seed)));
+            }
         } else {
             report.kept = Some(directory.clone());
         }

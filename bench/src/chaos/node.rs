@@ -11,6 +11,10 @@ use tokio::process::{Child, Command};
 
 use super::disk::Disk;
 
+/// The keys of the server behind the proxy, as `tests/radosgw/start` makes them; ours takes any.
+pub(super) const ACCESS_KEY_ID: &str = "kennel";
+pub(super) const SECRET_ACCESS_KEY: &str = "kennel-secret";
+
 /// Ports of every node: addresses differ.
 const QUIC_PORT: u16 = 7_400;
 const GOSSIP_PORT: u16 = 7_401;
@@ -68,8 +72,8 @@ impl Node {
             format!("bucket.url={}", plan.bucket_url),
             format!("bucket.endpoint={}", plan.bucket_endpoint),
             "bucket.region=us-east-1".to_owned(),
-            "bucket.access_key_id=kennel".to_owned(),
-            "bucket.secret_access_key=kennel-secret".to_owned(),
+            format!("bucket.access_key_id={ACCESS_KEY_ID}"),
+            format!("bucket.secret_access_key={SECRET_ACCESS_KEY}"),
             "bucket.allow_http=true".to_owned(),
             // A run is a minute: what is stuck must be given up within it.
             "bucket.connect_timeout=1s".to_owned(),

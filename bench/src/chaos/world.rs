@@ -161,7 +161,7 @@ impl World {
 }
 
 /// One prefix for each run: several may share a server.
-fn bucket_url(directory: &Path) -> String {
+pub(super) fn bucket_url(directory: &Path) -> String {
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     format!("s3://kennel/{name}-{}", std::process::id())
 }
