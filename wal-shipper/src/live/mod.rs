@@ -18,6 +18,7 @@
 //! | `report`, `metrics`, `http` | and how it is told |
 //! | `serve` | all of them together |
 
+mod ahead;
 mod barrier;
 mod health;
 mod history;

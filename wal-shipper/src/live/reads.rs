@@ -14,6 +14,7 @@ use kennel_protocol::ids::{Offset, PartitionKey};
 use kennel_protocol::wire::ShipChunk;
 use tokio::sync::mpsc;
 
+use super::ahead::Ahead;
 use super::history::{BEHIND_BYTES_MIN, History};
 use super::metrics;
 use super::polled::{Meaning, Wanted, examine, last_message, whole_batch};
@@ -55,6 +56,7 @@ struct Shared {
     source: Arc<dyn LiveSource>,
     data_dir: Option<PathBuf>,
     sizes: Arc<Sizes>,
+    ahead: Arc<Ahead>,
     idle: Mutex<Vec<Box<dyn LiveSession>>>,
     histories: Mutex<BTreeMap<PartitionKey, Arc<Mutex<Filed>>>>,
 }
@@ -69,15 +71,15 @@ struct Filed {
 }
 
 impl LiveReads {
-    /// Reads of `source`, and of `data_dir` where a partition is far behind.
+    /// Reads of `source`, and of `data_dir` where a partition is far behind. What `ahead` has is not asked for again.
     pub(super) fn new(
         source: Arc<dyn LiveSource>,
         data_dir: Option<PathBuf>,
         sizes: Arc<Sizes>,
+        ahead: Arc<Ahead>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let shared =
-            Shared { source, data_dir, sizes, idle: Mutex::new(Vec::new()), histories: Mutex::new(BTreeMap::new()) };
+        let shared = Shared { source, data_dir, sizes, ahead, idle: Mutex::default(), histories: Mutex::default() };
         Self { shared: Arc::new(shared), events }
     }
 }
@@ -149,6 +151,9 @@ impl Shared {
         let chunk_bytes = usize::try_from(read.bytes_max).unwrap_or(usize::MAX);
         let end_seen = self.sizes.end(read.partition);
         let wanted = Wanted { partition: read.partition, from: read.from, chunk_bytes, end_seen };
+        if let Some(found) = self.read_early(&wanted) {
+            return Ok(found);
+        }
         let mut count = self.sizes.count(read.partition, read.bytes_max);
         let mut damaged = None;
         for _ in 0..POLLS_MAX {
@@ -173,6 +178,15 @@ impl Shared {
             }
         }
         Ok(damaged.map_or_else(|| Found::nothing(read.from), |error| Found::damaged(read, &error)))
+    }
+
+    /// What was polled ahead for this read, if it says anything by itself.
+    fn read_early(&self, wanted: &Wanted) -> Option<Found> {
+        let early = self.ahead.take(Instant::now(), &wanted.partition, wanted.from)?;
+        match examine(wanted, early.count, &early.polled) {
+            Ok(Meaning::Chunks { chunks, rest }) if !chunks.is_empty() => Some(Found { chunks, rest }),
+            _ => None,
+        }
     }
 
     /// What the server's files have, if the partition is far behind and they have been seen to be the server's.

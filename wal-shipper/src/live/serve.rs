@@ -9,6 +9,7 @@ use kennel_core::shipper::{ShipperConfig, Until};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::ahead::{Ahead, Moving};
 use super::barrier::keep_barrier;
 use super::health::SourceHealth;
 use super::names::{keep_names, standing};
@@ -81,7 +82,9 @@ pub async fn serve(
     let (stopping, stopped) = watch::channel(false);
     let (events, inbox) = channel();
     let sizes = Arc::new(Sizes::default());
-    let reads = LiveReads::new(Arc::clone(&source), settings.data_dir, Arc::clone(&sizes), events.clone());
+    let ahead = Arc::new(Ahead::default());
+    let reads =
+        LiveReads::new(Arc::clone(&source), settings.data_dir, Arc::clone(&sizes), Arc::clone(&ahead), events.clone());
     let (pictures, seen) = watch::channel(None);
     let (agreed, newest) = mpsc::channel(STANDING_MAX);
     let watching = WatchTask {
@@ -89,6 +92,8 @@ pub async fn serve(
         watch: Watch::new(settings.filter, standing.as_ref()),
         pace: Pace::new(settings.pace),
         sizes,
+        ahead,
+        moving: Moving::default(),
         health,
         events: events.clone(),
         pictures,

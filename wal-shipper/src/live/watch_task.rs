@@ -9,21 +9,27 @@ use std::time::{Duration, Instant};
 
 use kennel_core::shipper::{Input, SourceState};
 use kennel_protocol::catalog::Catalog;
-use kennel_protocol::ids::Offset;
+use kennel_protocol::ids::{Offset, PartitionKey};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
+use super::ahead::{AHEAD_BYTES, Ahead, Early, Moving};
 use super::health::SourceHealth;
 use super::metrics;
 use super::pace::Pace;
+use super::polled::Wanted;
 use super::sizes::Sizes;
-use super::source::{LiveError, LiveSession, LiveSource};
-use super::watch::{Answer, Ask, News, Watch};
+use super::source::{LiveError, LiveSession, LiveSource, Poll};
+use super::watch::{Answer, Ask, News, Watch, place_of};
 use crate::ship::Event;
 
 /// First and longest pause before the session is opened again.
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// While few partitions move and are polled ahead, everything else is asked about at this interval: what begins to move
+/// meanwhile waits so much longer, and what moves is not kept waiting for three questions.
+const ASK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The watch with all that it talks to.
 pub(crate) struct WatchTask {
@@ -31,6 +37,9 @@ pub(crate) struct WatchTask {
     pub(crate) watch: Watch,
     pub(crate) pace: Pace,
     pub(crate) sizes: Arc<Sizes>,
+    /// Answers for reads that are to come.
+    pub(crate) ahead: Arc<Ahead>,
+    pub(crate) moving: Moving,
     pub(crate) health: Arc<SourceHealth>,
     pub(crate) events: mpsc::Sender<Event>,
     /// The newest whole picture, for whoever puts catalogues.
@@ -82,35 +91,85 @@ impl WatchTask {
     }
 
     async fn rounds(&mut self, session: &dyn LiveSession) -> Result<Unheard, LiveError> {
-        let mut last = Instant::now();
+        let (mut last, mut asked) = (Instant::now(), None);
         loop {
             let (started, cpu) = (Instant::now(), thread_cpu());
             self.watch.pass(started - core::mem::replace(&mut last, started));
             while let Ok(standing) = self.standing.try_recv() {
                 self.watch.take_standing(&standing);
             }
-            loop {
-                let answer = match self.watch.ask() {
-                    Ask::Streams => Answer::Streams(session.streams().await?),
-                    Ask::Topics(stream) => Answer::Topics(session.topics(stream).await?),
-                    Ask::Partitions(topic) => Answer::Partitions(session.partitions(topic).await?),
-                    Ask::Rest => break,
-                };
-                self.watch.answer(answer);
-                if let Err(unheard) = self.tell().await {
-                    return Ok(unheard);
+            let due = self.moving.due(started);
+            let Ok(mut moved) = self.poll_ahead(session, &due).await? else { return Ok(Unheard) };
+            if due.is_empty() || asked.is_none_or(|asked| started.duration_since(asked) >= ASK_INTERVAL) {
+                asked = Some(started);
+                if self.ask_round(session).await?.is_err() {
+                    return Ok(Unheard);
                 }
+                moved |= self.watch.take_moved();
             }
             if self.watch.take_named() {
                 self.pictures.send_replace(Some(self.watch.catalog()));
             }
             let used = thread_cpu();
             self.health.round(used);
-            let moved = self.watch.take_moved();
             std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), moved));
             // A stop, and the SDK's own tasks, get their turn.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Asks what there is until the watch knows.
+    async fn ask_round(&mut self, session: &dyn LiveSession) -> Result<Result<(), Unheard>, LiveError> {
+        loop {
+            let answer = match self.watch.ask() {
+                Ask::Streams => Answer::Streams(session.streams().await?),
+                Ask::Topics(stream) => Answer::Topics(session.topics(stream).await?),
+                Ask::Partitions(topic) => Answer::Partitions(session.partitions(topic).await?),
+                Ask::Rest => return Ok(Ok(())),
+            };
+            self.watch.answer(answer);
+            if let Err(unheard) = self.tell().await {
+                return Ok(Err(unheard));
+            }
+        }
+    }
+
+    /// Polls what is likely to have moved again. Returns whether something had.
+    async fn poll_ahead(
+        &mut self,
+        session: &dyn LiveSession,
+        due: &[(PartitionKey, Offset)],
+    ) -> Result<Result<bool, Unheard>, LiveError> {
+        let mut moved = false;
+        for (partition, from) in due {
+            let (partition, from) = (*partition, *from);
+            let wanted = Wanted { partition, from, chunk_bytes: AHEAD_BYTES as usize, end_seen: from };
+            let count = wanted.poll_count(self.sizes.count(partition, AHEAD_BYTES));
+            let polled = match session.poll(Poll { place: place_of(partition), from: wanted.poll_from(), count }).await
+            {
+                Ok(polled) => polled,
+                Err(denied) if denied.session_stands() => {
+                    // It is about to be gone: the next round of questions says so.
+                    self.moving.forget(&partition);
+                    continue;
+                }
+                Err(failed) => return Err(failed),
+            };
+            metrics::polled(polled.batches.len());
+            let end = polled.current.plus(1);
+            if end <= from {
+                continue;
+            }
+            moved = true;
+            let now = Instant::now();
+            self.moving.moved(now, partition, end);
+            self.ahead.put(now, partition, Early { from, count, polled });
+            let grown = Input::Source(SourceState { partition, start: Offset(0), end: Some(end) });
+            if self.events.send(Event::Input(grown)).await.is_err() {
+                return Ok(Err(Unheard));
+            }
+        }
+        Ok(Ok(moved))
     }
 
     async fn tell(&mut self) -> Result<(), Unheard> {
@@ -118,11 +177,13 @@ impl WatchTask {
             let input = match news {
                 News::Partition { key, seen } => {
                     self.sizes.saw(key, &seen);
+                    self.moving.moved(Instant::now(), key, seen.end);
                     // Where it really starts, only a poll says.
                     Input::Source(SourceState { partition: key, start: Offset(0), end: Some(seen.end) })
                 }
                 News::Gone(key) => {
                     self.sizes.forget(key);
+                    self.moving.forget(&key);
                     Input::SourceGone(key)
                 }
             };
