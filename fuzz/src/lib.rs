@@ -12,6 +12,7 @@ use kennel_protocol::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader, FrameKind, 
 use kennel_protocol::ids::{Offset, PartitionId, PartitionKey};
 use kennel_protocol::journal_record::JournalRecord;
 use kennel_protocol::keys::{CatalogKey, ClaimKey, LogKey, ManifestKey, RegistryKey, RunKey};
+use kennel_protocol::local::{Entrance, Grant, LOCAL_MESSAGE_BYTES, WAKE_BYTES, Wake, WakeRequest};
 use kennel_protocol::object::{
     Claim, ClusterIdentity, EncodedObject, LOG_FOOTER_BYTES, LOG_HEADER_BYTES, LogFooter, LogHeader, LogIndex,
     Manifest, ObjectKind, OpenRecord, SealObject, SlotObject, decode_slot, decode_slot_suffix, verify_block,
@@ -22,7 +23,7 @@ use kennel_protocol::wire::Message;
 pub type Decoder = fn(&[u8]) -> bool;
 
 /// Every decoder by the name of its fuzz target.
-pub const DECODERS: [(&str, Decoder); 11] = [
+pub const DECODERS: [(&str, Decoder); 12] = [
     ("frame", frame),
     ("message", message),
     ("batch", batch),
@@ -34,6 +35,7 @@ pub const DECODERS: [(&str, Decoder); 11] = [
     ("catalog", catalog),
     ("journal_record", journal_record),
     ("key", key),
+    ("local", local),
 ];
 
 /// A frame as it travels.
@@ -216,6 +218,21 @@ pub fn key(bytes: &[u8]) -> bool {
     assert!(accepted.next().is_none(), "a text is the key of one thing");
     assert!(printed.as_deref().is_none_or(|printed| printed == text), "a key has one spelling");
     printed.is_some()
+}
+
+/// Any message of a node's local socket.
+pub fn local(bytes: &[u8]) -> bool {
+    let mut accepted = false;
+    if let Ok(bytes) = <&[u8; LOCAL_MESSAGE_BYTES]>::try_from(bytes) {
+        let entrance = Entrance::decode(bytes).inspect(|message| assert_eq!(&message.encode(), bytes));
+        let grant = Grant::decode(bytes).inspect(|message| assert_eq!(&message.encode(), bytes));
+        let request = WakeRequest::decode(bytes).inspect(|message| assert_eq!(&message.encode(), bytes));
+        accepted |= entrance.is_some() || grant.is_some() || request.is_some();
+    }
+    if let Ok(bytes) = <&[u8; WAKE_BYTES]>::try_from(bytes) {
+        accepted |= Wake::decode(bytes).inspect(|message| assert_eq!(&message.encode(), bytes)).is_some();
+    }
+    accepted
 }
 
 /// A small object with the length and the checksum that its bytes call for, in each kind that a body could be of.

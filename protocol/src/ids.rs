@@ -110,6 +110,12 @@ random_id!(
 random_id!(
     /// One Kennel cluster: one bucket prefix.
     ClusterId, "cluster id (32 hex digits)");
+random_id!(
+    /// One start of one host's system: processes that see the same one may share memory.
+    HostId, "host id (32 hex digits)");
+random_id!(
+    /// One slab: memory that one process of a node shares with readers of its host.
+    SlabId, "slab id (32 hex digits)");
 
 impl Offset {
     /// The offset `count` messages later.
@@ -169,6 +175,17 @@ impl PartitionKey {
         bytes
     }
 
+    /// The partition of these canonical bytes: any 20 bytes are one.
+    pub fn from_canonical_bytes(bytes: [u8; 20]) -> Self {
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Self {
+            stream: StreamId(number(0)),
+            topic: TopicId(number(4)),
+            partition: PartitionId(number(8)),
+            incarnation: Incarnation(u64::from(number(12)) | u64::from(number(16)) << 32),
+        }
+    }
+
     /// The shard of this partition: XXH3-64 of the canonical bytes modulo the cluster's fixed shard count.
     pub fn shard(&self, shard_count: u16) -> ShardId {
         assert!(shard_count > 0, "a cluster has at least one shard");
@@ -217,6 +234,9 @@ mod tests {
         assert_eq!(key.to_string(), "3/1/7@12");
         assert_eq!("3/1/7".parse::<PartitionKey>().expect("a partition").incarnation, Incarnation(0));
         assert!("3/1".parse::<PartitionKey>().is_err());
+        assert_eq!(PartitionKey::from_canonical_bytes(key.canonical_bytes()), key);
+        let far = PartitionKey { incarnation: Incarnation(u64::MAX - 7), ..key };
+        assert_eq!(PartitionKey::from_canonical_bytes(far.canonical_bytes()), far);
         let put = PutId(0xabc);
         assert_eq!(put.to_string().parse::<PutId>(), Ok(put));
     }

@@ -32,6 +32,10 @@ pub enum FrameKind {
     CatalogOffer = 12,
     /// Whether it does. Since wire version 2.
     CatalogVerdict = 13,
+    /// A reader asks for the memory that the node shares with its host. Since wire version 3.
+    LocalRequest = 14,
+    /// Where to get it. Since wire version 3.
+    LocalOffer = 15,
     /// Asks an owner where partitions stand.
     PositionsRequest = 16,
     /// Where they stand.
@@ -72,7 +76,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::Hello,
         Self::Welcome,
         Self::Error,
@@ -86,6 +90,8 @@ impl FrameKind {
         Self::Catalogued,
         Self::CatalogOffer,
         Self::CatalogVerdict,
+        Self::LocalRequest,
+        Self::LocalOffer,
         Self::PositionsRequest,
         Self::Positions,
         Self::Ship,
@@ -121,6 +127,7 @@ impl FrameKind {
     pub const fn since(self) -> u16 {
         match self {
             Self::CatalogRequest | Self::Catalogued | Self::CatalogOffer | Self::CatalogVerdict => 2,
+            Self::LocalRequest | Self::LocalOffer => 3,
             _ => WIRE_VERSION_MIN,
         }
     }
@@ -143,7 +150,7 @@ mod tests {
             assert_eq!(FrameKind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameKind::from_number(0), None);
-        assert_eq!(FrameKind::from_number(14), None);
+        assert_eq!(FrameKind::from_number(22), None);
         assert!(FrameKind::ALL.iter().all(|kind| (WIRE_VERSION_MIN..=WIRE_VERSION).contains(&kind.since())));
         assert!(FrameKind::CopyAck.between_nodes() && !FrameKind::Fetch.between_nodes());
     }

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod journal_record;
 pub mod keys;
 pub mod limits;
+pub mod local;
 pub mod object;
 pub mod wire;
 

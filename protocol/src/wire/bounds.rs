@@ -6,12 +6,13 @@ use bytes::Bytes;
 use crate::entry::{EntryHead, EntryHeadError};
 use crate::limits::{
     COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX,
-    LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX,
+    LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX, SOCKET_PATH_BYTES_MAX,
 };
 use crate::wire::{
     Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
-    Compared, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, Partitions, PartitionsRequest, Positions,
-    PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest, Welcome, WireError,
+    Compared, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, LocalOffer, LocalRequest, Partitions,
+    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest,
+    Welcome, WireError,
 };
 
 /// A message that breaks a limit.
@@ -57,6 +58,7 @@ bounded_by_their_type!(
     CatalogAck,
     CatalogRequest,
     CatalogVerdict,
+    LocalRequest,
     Ask,
     AskAnswer,
     Seal,
@@ -199,6 +201,13 @@ impl Bounded for Fetched {
             return Err(BoundsError::OutOfRange { what: "a hole" });
         }
         Ok(())
+    }
+}
+
+impl Bounded for LocalOffer {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        let path = self.socket.as_ref().map_or(0, |socket| socket.path.len());
+        at_most("the socket path's length", path, SOCKET_PATH_BYTES_MAX)
     }
 }
 

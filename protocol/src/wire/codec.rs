@@ -90,6 +90,8 @@ impl Message {
             Self::Catalogued(_) => FrameKind::Catalogued,
             Self::CatalogOffer(_) => FrameKind::CatalogOffer,
             Self::CatalogVerdict(_) => FrameKind::CatalogVerdict,
+            Self::LocalRequest(_) => FrameKind::LocalRequest,
+            Self::LocalOffer(_) => FrameKind::LocalOffer,
         }
     }
 
@@ -120,6 +122,8 @@ impl Message {
             Self::Catalogued(message) => writer.split(message),
             Self::CatalogOffer(message) => writer.split(message),
             Self::CatalogVerdict(message) => writer.plain(message),
+            Self::LocalRequest(message) => writer.plain(message),
+            Self::LocalOffer(message) => writer.plain(message),
         }
     }
 
@@ -140,6 +144,8 @@ impl Message {
             FrameKind::Catalogued => Self::Catalogued(reader.split()?),
             FrameKind::CatalogOffer => Self::CatalogOffer(reader.split()?),
             FrameKind::CatalogVerdict => Self::CatalogVerdict(reader.plain()?),
+            FrameKind::LocalRequest => Self::LocalRequest(reader.plain()?),
+            FrameKind::LocalOffer => Self::LocalOffer(reader.plain()?),
             FrameKind::PositionsRequest => Self::PositionsRequest(reader.plain()?),
             FrameKind::Positions => Self::Positions(reader.plain()?),
             FrameKind::Ship => Self::Ship(reader.split()?),

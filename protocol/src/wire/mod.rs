@@ -9,6 +9,7 @@ pub mod client;
 pub mod codec;
 pub mod control;
 mod heads;
+pub mod local;
 mod problem;
 pub mod shard;
 pub mod ship;
@@ -21,6 +22,7 @@ pub use control::{
     ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role, ShardView, View, ViewRequest,
     Welcome, WireError,
 };
+pub use local::{LocalOffer, LocalRequest, LocalSocket, LocalToken};
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
 };
@@ -80,4 +82,8 @@ pub enum Message {
     CatalogOffer(CatalogOffer),
     /// Whether it does.
     CatalogVerdict(CatalogVerdict),
+    /// A reader asks for the memory that the node shares with its host.
+    LocalRequest(LocalRequest),
+    /// Where to get it.
+    LocalOffer(LocalOffer),
 }

@@ -57,7 +57,14 @@ fn check_all(bytes: &Bytes) -> Result<(), ObjectError> {
 
 #[test]
 fn frames() {
-    for kind in [FrameKind::Ship, FrameKind::View, FrameKind::Copy, FrameKind::Catalogued, FrameKind::CatalogOffer] {
+    for kind in [
+        FrameKind::Ship,
+        FrameKind::View,
+        FrameKind::Copy,
+        FrameKind::Catalogued,
+        FrameKind::CatalogOffer,
+        FrameKind::LocalOffer,
+    ] {
         let frame = samples::messages::message(kind, &mut Draw::new(2)).encode(7);
         let mut bytes = frame.header().encode().to_vec();
         bytes.extend_from_slice(&frame.head);

@@ -8,7 +8,10 @@ use crate::decoders::{self, DECODERS};
 use crate::samples::{self, Draw};
 use bytes::Bytes;
 use kennel_protocol::frame::FrameKind;
+use kennel_protocol::ids::SlabId;
+use kennel_protocol::local::{Entrance, Grant, Wake, WakeReason, WakeRequest};
 use kennel_protocol::object::encode_log_object;
+use kennel_protocol::wire::LocalToken;
 
 /// Valid samples that the seeds of a decoder begin with.
 const SEED_SAMPLES: usize = 12;
@@ -33,6 +36,7 @@ fn valid(name: &str, draw: &mut Draw) -> Bytes {
         "catalog" => samples::catalog(draw).encode(),
         "journal_record" => samples::journal_record(draw).encode(),
         "key" => Bytes::from(format!("log/{}/{:020}/{:020}", draw.shard(), draw.number(), draw.number())),
+        "local" => Bytes::copy_from_slice(&local_message(draw)),
         "slot" if draw.coin() => samples::open_record(draw).encode(),
         "slot" if draw.coin() => samples::seal_object(draw).encode(),
         "slot" | "log_suffix" | "log_index" => {
@@ -41,6 +45,19 @@ fn valid(name: &str, draw: &mut Draw) -> Bytes {
             if name == "log_index" { decoders::index_of(&encoded) } else { encoded.to_contiguous() }
         }
         other => panic!("{other} has no sample"),
+    }
+}
+
+/// A message of a node's local socket.
+fn local_message(draw: &mut Draw) -> Vec<u8> {
+    match draw.below(4) {
+        0 => Entrance { token: LocalToken(draw.wide()) }.encode().to_vec(),
+        1 => Grant { bytes: draw.number(), slab: SlabId(draw.wide()) }.encode().to_vec(),
+        2 => WakeRequest { partition: draw.partition(), beyond: draw.offset() }.encode().to_vec(),
+        _ => {
+            let reason = if draw.coin() { WakeReason::Committed } else { WakeReason::AskNode };
+            Wake { partition: draw.partition(), reason }.encode().to_vec()
+        }
     }
 }
 

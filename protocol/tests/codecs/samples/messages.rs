@@ -2,14 +2,14 @@
 
 use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::frame::FrameKind;
-use kennel_protocol::ids::{ClusterId, Epoch, Incarnation, JournalId, Lsn, NodeId, ProcessId};
+use kennel_protocol::ids::{ClusterId, Epoch, HostId, Incarnation, JournalId, Lsn, NodeId, ProcessId, SlabId};
 use kennel_protocol::limits::FETCH_BYTES_MAX;
 use kennel_protocol::wire::{
     Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
-    Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched, Follow, Hello, Message,
-    NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull,
-    Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem,
-    ShipRefusal, View, ViewRequest, Welcome, WireError,
+    Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched, Follow, Hello, LocalOffer,
+    LocalRequest, LocalSocket, LocalToken, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions,
+    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage,
+    ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
 };
 
 use super::{Draw, batch, catalog, entry};
@@ -37,6 +37,14 @@ pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
         FrameKind::Compared => Message::Compared(Compared {
             shard: draw.shard(),
             ring: draw.list(|draw| (draw.partition(), draw.maybe(Draw::identity))),
+        }),
+        FrameKind::LocalRequest => Message::LocalRequest(LocalRequest { host: HostId(draw.wide()) }),
+        FrameKind::LocalOffer => Message::LocalOffer(LocalOffer {
+            socket: draw.maybe(|draw| LocalSocket {
+                path: draw.text(),
+                token: LocalToken(draw.wide()),
+                slab: SlabId(draw.wide()),
+            }),
         }),
         FrameKind::Fetch => Message::Fetch(fetch(draw)),
         FrameKind::Fetched => Message::Fetched(fetched(draw)),
