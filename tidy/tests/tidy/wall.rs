@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use crate::repository::{code, none, root, rust};
 
 /// Package folders, and the folders of ours that each may depend on.
-const WALL: [(&str, &[&str]); 11] = [
+const WALL: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("core", &["protocol"]),
     ("transport", &["protocol"]),
+    ("slab", &["protocol"]),
     ("sim", &["protocol", "core"]),
     ("gateway", &["protocol"]),
-    ("cache-node", &["protocol", "core", "transport", "gateway"]),
+    ("cache-node", &["protocol", "core", "transport", "gateway", "slab"]),
     ("wal-shipper", &["protocol", "core", "transport", "client"]),
-    ("client", &["protocol", "core", "transport", "gateway"]),
+    ("client", &["protocol", "core", "transport", "gateway", "slab"]),
     ("bench", &["protocol", "core", "transport", "gateway", "cache-node", "wal-shipper", "client", "s3-server"]),
     ("s3-server", &[]),
     ("tidy", &[]),
