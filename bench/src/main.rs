@@ -16,7 +16,9 @@ use kennel_bench::chaos::radosgw::Radosgw;
 use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
 use kennel_bench::live::{LiveArgs, live};
-use kennel_bench::measure::{FailoverArgs, OutageArgs, ShipCostArgs, failover, outage, ship_cost};
+use kennel_bench::measure::{
+    FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, failover, outage, same_host, ship_cost,
+};
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
 use kennel_client::{Client, ClientSettings};
@@ -48,6 +50,8 @@ enum Command {
     ShipCost(ShipCostArgs),
     /// Kennel beside a real Iggy server: latency, polls through a gateway, cost of shipping, proof and soak.
     Live(LiveArgs),
+    /// What a reader on the node's own host gets out of shared memory, beside QUIC and a copy.
+    SameHost(SameHostArgs),
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +194,7 @@ fn main() -> ExitCode {
         Command::Outage(args) => measured(outage(args)),
         Command::ShipCost(args) => measured(ship_cost(args)),
         Command::Live(args) => measured(live(args)),
+        Command::SameHost(args) => measured(same_host(args)),
     };
     match done {
         Ok(code) => code,

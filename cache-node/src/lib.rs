@@ -8,6 +8,7 @@ pub mod gossip;
 pub mod http;
 pub mod inspect;
 pub mod journal;
+pub mod local;
 pub mod metrics;
 pub mod node;
 pub mod random;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::http::{GatewayReport, ShardReport, StatusReport};
+use crate::http::{GatewayReport, LocalReport, ShardReport, StatusReport};
 
 /// Whether the node serves: 1 or 0.
 pub const NODE_READY: &str = "kennel_node_ready_bool";
@@ -107,6 +107,17 @@ pub const GATEWAY_MISMATCHES: &str = "kennel_gateway_mismatches_total";
 /// From a poll to its answer.
 pub const GATEWAY_POLL: &str = kennel_gateway::POLL_SECONDS;
 
+/// Readers of this host that share the node's memory.
+pub const LOCAL_READERS: &str = "kennel_local_readers_count";
+/// Local connections turned away.
+pub const LOCAL_REFUSED: &str = "kennel_local_refused_total";
+/// Records written for readers of this host.
+pub const LOCAL_RECORDS: &str = "kennel_local_records_total";
+/// Their bytes.
+pub const LOCAL_BYTES: &str = "kennel_local_written_bytes_total";
+/// Readers of this host woken.
+pub const LOCAL_WAKES: &str = "kennel_local_wakes_total";
+
 /// The roles of [`SHARD_ROLE`].
 const ROLES: [&str; 6] = ["owner", "follower", "candidate", "claimant", "idle", "halted"];
 
@@ -187,6 +198,7 @@ fn build() -> PrometheusHandle {
     describe_gauges();
     describe_events();
     describe_gateway();
+    describe_local();
     handle
 }
 
@@ -228,6 +240,14 @@ fn describe_gateway() {
     describe_histogram!(GATEWAY_POLL, "Seconds from a poll of an Iggy client to its answer, by who answered.");
 }
 
+fn describe_local() {
+    describe_gauge!(LOCAL_READERS, "Readers of this host that share the node's memory.");
+    describe_counter!(LOCAL_REFUSED, "Local connections turned away: too many, or without a good token.");
+    describe_counter!(LOCAL_RECORDS, "Records written into the memory shared with readers of this host.");
+    describe_counter!(LOCAL_BYTES, "Bytes of batches in those records.");
+    describe_counter!(LOCAL_WAKES, "Times that a reader of this host was woken.");
+}
+
 fn describe_events() {
     describe_counter!(MEMBERSHIP_CHANGES, "Changes of the settled membership.");
     describe_counter!(DIVERGENCES, "Differences found between a source and the shards owned here.");
@@ -266,6 +286,9 @@ pub fn record_status(report: &StatusReport) {
     record_bucket(report);
     if let Some(gateway) = &report.gateway {
         record_gateway(gateway);
+    }
+    if let Some(local) = &report.local {
+        record_local(local);
     }
     for shard in &report.shards {
         record_shard(shard);
@@ -311,6 +334,15 @@ fn record_gateway(report: &GatewayReport) {
     counter!(GATEWAY_VERDICTS, "verdict" => "may").absolute(report.verdicts);
     counter!(GATEWAY_VERDICTS, "verdict" => "may_not").absolute(report.denials);
     counter!(GATEWAY_MISMATCHES).absolute(report.mismatches);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
+fn record_local(report: &LocalReport) {
+    gauge!(LOCAL_READERS).set(report.readers as f64);
+    counter!(LOCAL_REFUSED).absolute(report.refused);
+    counter!(LOCAL_RECORDS).absolute(report.records);
+    counter!(LOCAL_BYTES).absolute(report.record_bytes);
+    counter!(LOCAL_WAKES).absolute(report.wakes);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
@@ -378,7 +410,9 @@ mod tests {
         let handle = install();
         let shard = ShardReport { role: "owner".to_owned(), tail_lsn: 9, committed_lsn: 7, ..Default::default() };
         let gateway = GatewayReport { forwarded: [("group".to_owned(), 4)].into(), ..Default::default() };
-        record_status(&StatusReport { shards: vec![shard], gateway: Some(gateway), ..Default::default() });
+        let local = LocalReport { readers: 2, wakes: 5, ..Default::default() };
+        let (gateway, local) = (Some(gateway), Some(local));
+        record_status(&StatusReport { shards: vec![shard], gateway, local, ..Default::default() });
         record_append(Duration::from_millis(2));
         record_journal_damage(3);
         record_publish(5_000, Duration::from_millis(30));
@@ -398,6 +432,8 @@ mod tests {
             "kennel_diverged_partitions{shard=\"0\"} 0",
             "kennel_fetch_served_bytes_total{tier=\"tail\"} 10",
             "kennel_gateway_polls_forwarded_total{reason=\"group\"} 4",
+            "kennel_local_readers_count 2",
+            "kennel_local_wakes_total 5",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

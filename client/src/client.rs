@@ -13,19 +13,21 @@ use kennel_core::time;
 use kennel_protocol::catalog::Catalog;
 use kennel_protocol::ids::{NodeId, PartitionKey, ShardId};
 use kennel_protocol::wire::{
-    CatalogRequest, Catalogued, ErrorCode, Fetch, FetchFrom, Message, PartitionReport, PartitionsRequest, ViewRequest,
-    WireError,
+    CatalogRequest, Catalogued, ErrorCode, Fetch, FetchFrom, LocalOffer, LocalRequest, Message, PartitionReport,
+    PartitionsRequest, ViewRequest, WireError,
 };
 use kennel_transport::quic::{QuicEndpoint, QuicSettings};
 use kennel_transport::rpc::CallError;
-use kennel_transport::session::Connector;
+use kennel_transport::session::{Connector, Session};
 use kennel_transport::tls::TlsIdentity;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, Connections, random_id};
 use crate::error::{ConnectError, FetchError, NodeError, is_transient};
 use crate::fetched::Fetched;
 use crate::follow::Follower;
+use crate::local::{self, Local};
 use crate::runtime::Runtime;
 use crate::settings::{ClientSettings, FetchRequest};
 
@@ -37,9 +39,11 @@ pub struct Client {
     runtime: Option<Runtime>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     settings: ClientSettings,
     connections: Connections,
+    /// The memory of the node that was met first, if it is on this host and shares it.
+    local: Local,
     routes: Mutex<Routes>,
     /// The newest catalogue seen.
     catalog: Mutex<Option<Arc<Catalog>>>,
@@ -88,6 +92,7 @@ impl Client {
         let seeds = u64::try_from(random_id() >> 64).unwrap_or_default();
         let inner = Inner {
             connections,
+            local: Local::default(),
             routes: Mutex::new(Routes::default()),
             catalog: Mutex::new(None),
             origin: Instant::now(),
@@ -99,7 +104,13 @@ impl Client {
             match inner.learn_from(*address).await {
                 Ok(node) => {
                     inner.routes().set_home(node);
-                    return Ok(Self { inner: Arc::new(inner), runtime: None });
+                    let address = *address;
+                    let inner = Arc::new(inner);
+                    if inner.settings.local {
+                        let keeper = tokio::spawn(local::keep(Arc::downgrade(&inner), node, address));
+                        inner.local.kept_by(keeper.abort_handle());
+                    }
+                    return Ok(Self { inner, runtime: None });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -134,6 +145,11 @@ impl Client {
     /// # Cancel safety
     /// Safe: it only reads.
     pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchError> {
+        // What lies in memory is there at once, again and again: others of the runtime get their turn, too.
+        consume_budget().await;
+        if let Some(fetched) = self.inner.local.look(&request) {
+            return Ok(fetched);
+        }
         let inner = Arc::clone(&self.inner);
         self.work(async move { inner.fetch(request).await }).await
     }
@@ -141,6 +157,16 @@ impl Client {
     /// Reads on and on from `from`.
     pub fn follow(&self, partition: PartitionKey, from: FetchFrom) -> Follower {
         Follower::new(self.clone(), partition, from)
+    }
+
+    /// Whether it reads from memory that a node on this host shares with it. Where it does not it reads over the network.
+    pub fn shares_memory(&self) -> bool {
+        self.inner.local.is_attached()
+    }
+
+    /// How long ago the node on this host wrote the newest record into the memory that it shares; `None` if there is none.
+    pub fn shared_memory_age(&self) -> Option<Duration> {
+        self.inner.local.newest_age()
     }
 
     /// Every partition that the ring knows, in key order, as the shards' owners see them.
@@ -180,7 +206,14 @@ struct Question {
 }
 
 impl Inner {
-    async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchError> {
+    async fn fetch(&self, mut request: FetchRequest) -> Result<Fetched, FetchError> {
+        if !request.wait.is_zero() {
+            let started = Instant::now();
+            if let Some(fetched) = self.local.wait(&request).await {
+                return Ok(fetched);
+            }
+            request.wait = request.wait.saturating_sub(started.elapsed());
+        }
         let partition = request.partition;
         let fetch = Message::Fetch(Fetch {
             partition,
@@ -313,6 +346,28 @@ impl Inner {
             Err(error @ CallError::TooNew { .. }) => Err(Met::Wire(too_old(node, &error))),
             Err(error) => Err(Met::Node(Some(self.broken(address, &connection, error)))),
         }
+    }
+
+    /// Asks a node for the memory that it shares, and over which session; `None` if it refuses or does not know the question.
+    pub(crate) async fn ask_local(
+        &self,
+        node: NodeId,
+        known_at: SocketAddr,
+        request: LocalRequest,
+    ) -> Result<Option<(LocalOffer, Arc<dyn Session>)>, NodeError> {
+        // It may have come back elsewhere.
+        let address = self.routes().address(node).and_then(|node| node.address.parse().ok()).unwrap_or(known_at);
+        let connection = self.connections.to(address).await?;
+        let deadline = Instant::now() + self.settings.answer_timeout;
+        match connection.control.call(Message::LocalRequest(request), deadline).await {
+            Ok(Message::LocalOffer(offer)) => Ok(Some((offer, connection.session()))),
+            Ok(_) | Err(CallError::Refused(_) | CallError::TooNew { .. }) => Ok(None),
+            Err(error) => Err(self.broken(address, &connection, error)),
+        }
+    }
+
+    pub(crate) fn local(&self) -> &Local {
+        &self.local
     }
 
     fn broken(&self, address: SocketAddr, connection: &Arc<Connection>, error: CallError) -> NodeError {

@@ -29,6 +29,13 @@ pub(crate) struct Connection {
     session: Arc<dyn Session>,
 }
 
+impl Connection {
+    /// The session, for whoever wants to know when it ends. Holding it does not keep it open.
+    pub(crate) fn session(&self) -> Arc<dyn Session> {
+        Arc::clone(&self.session)
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.session.close(CloseCode::DONE, "the reader is done with it");

@@ -5,6 +5,7 @@ use kennel_protocol::batch::{Batch, batches, split};
 use kennel_protocol::entry::{HoleReason, MessageIdentity};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
 use kennel_protocol::wire::{self, Served};
+use kennel_slab::WholeRead;
 
 /// What a fetch brought. Every checksum was verified, and nothing between `start` and `next` is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,10 @@ pub struct Fetched {
     pub committed: Offset,
     /// Ranges without messages in `[start, next)`.
     pub holes: Vec<Hole>,
-    /// Which tier answered.
+    /// Which tier answered. From shared memory it is the tail, whatever lay there before.
     pub served: Served,
+    /// Whether it came out of memory that a node on this host shares, and not over the network.
+    pub from_shared_memory: bool,
     /// The last message, for [`crate::FetchRequest::last`].
     pub last: Option<MessageIdentity>,
     batches: Bytes,
@@ -99,7 +102,49 @@ impl Fetched {
     fn new(answer: wire::Fetched, last: Option<MessageIdentity>) -> Self {
         let wire::Fetched { partition, epoch, start, next, trim, stored, committed, holes, served, batches } = answer;
         let holes = holes.into_iter().map(|(from, to, reason)| Hole { from, to, reason }).collect();
-        Self { partition, epoch, start, next, trim, stored, committed, holes, served, last, batches }
+        let from_shared_memory = false;
+        Self {
+            partition,
+            epoch,
+            start,
+            next,
+            trim,
+            stored,
+            committed,
+            holes,
+            served,
+            from_shared_memory,
+            last,
+            batches,
+        }
+    }
+
+    /// What came out of shared memory: its checksum holds, so it is what the node wrote. Whether that is what can be read,
+    /// and every message from `start` to its end, is looked at here; `None` if not.
+    pub(crate) fn of_shared_memory(partition: PartitionKey, start: Offset, read: WholeRead) -> Option<Self> {
+        let mut at = start;
+        for view in batches(&read.batches) {
+            for message in view.ok()?.messages() {
+                if message.ok()?.offset() != at {
+                    return None;
+                }
+                at = at.plus(1);
+            }
+        }
+        (at == read.next).then(|| Self {
+            partition,
+            epoch: read.epoch,
+            start,
+            next: read.next,
+            trim: read.trim,
+            stored: read.stored,
+            committed: read.committed,
+            holes: Vec::new(),
+            served: Served::Tail,
+            from_shared_memory: true,
+            last: Some(read.last),
+            batches: Bytes::from(read.batches),
+        })
     }
 
     /// Iggy's own batches, in offset order. The first may begin below `start`: batches are never split.
@@ -180,6 +225,33 @@ mod tests {
         let payload = fetched.messages().next().expect("one").payload;
         assert!(whole.as_ptr_range().contains(&payload.as_ptr()));
         assert_eq!(fetched.batches().count(), 2);
+    }
+
+    fn shared(start: u64, next: u64, batches: &[Vec<u8>]) -> Option<Fetched> {
+        let partition = "0/0/0".parse().expect("a partition");
+        let (zero, next) = (Offset(0), Offset(next));
+        let last = MessageIdentity { offset: Offset(next.0 - 1), base_timestamp: 0, checksum: 0 };
+        let (epoch, batches) = (Epoch(1), batches.concat());
+        let read = WholeRead { epoch, next, trim: zero, stored: zero, committed: next, last, batches };
+        Fetched::of_shared_memory(partition, Offset(start), read)
+    }
+
+    #[test]
+    fn what_was_shared_is_every_message_or_nothing() {
+        let fetched = shared(3, 8, &[batch(3, 2), batch(5, 3)]).expect("whole");
+        assert_eq!(fetched.messages().map(|message| message.offset.0).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
+        assert!(fetched.from_shared_memory);
+        let cut = batch(3, 2)[..300].to_vec();
+        let wrong: [(u64, u64, &[Vec<u8>]); 5] = [
+            (3, 9, &[batch(3, 2), batch(5, 3)]),
+            (4, 8, &[batch(3, 2), batch(5, 3)]),
+            (3, 9, &[batch(3, 2), batch(6, 3)]),
+            (3, 5, &[cut]),
+            (3, 5, &[vec![7; 400]]),
+        ];
+        for (start, next, batches) in wrong {
+            assert!(shared(start, next, batches).is_none());
+        }
     }
 
     #[test]

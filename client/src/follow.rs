@@ -22,11 +22,13 @@ const WAIT: Duration = Duration::from_secs(10);
 pub struct Follower {
     client: Client,
     request: FetchRequest,
+    /// Whether there is more to read than was read: then it waits for nothing.
+    is_behind: bool,
 }
 
 impl Follower {
     pub(crate) fn new(client: Client, partition: PartitionKey, from: FetchFrom) -> Self {
-        Self { client, request: FetchRequest::new(partition, from).waiting(WAIT) }
+        Self { client, request: FetchRequest::new(partition, from), is_behind: false }
     }
 
     /// What one answer may hold at most, bytes.
@@ -55,7 +57,9 @@ impl Follower {
     /// Safe: messages that were not returned are read again by the next call.
     pub async fn next(&mut self) -> Result<Fetched, FetchError> {
         loop {
-            let fetched = self.client.fetch(self.request).await?;
+            let wait = if self.is_behind { Duration::ZERO } else { WAIT };
+            let fetched = self.client.fetch(self.request.waiting(wait)).await?;
+            self.is_behind = !fetched.is_empty() && fetched.next < fetched.committed;
             self.request.from = FetchFrom::Offset(fetched.next);
             self.request.epoch = self.request.epoch.max(fetched.epoch);
             // A hole has no message: the one before it still vouches for the history.

@@ -27,6 +27,7 @@ mod fetched;
 mod follow;
 #[cfg(feature = "iggy")]
 pub mod iggy;
+mod local;
 mod names;
 mod runtime;
 mod settings;

@@ -21,6 +21,10 @@ pub struct ClientSettings {
     pub answer_timeout: Duration,
     /// How long a connection may take to come up.
     pub connect_timeout: Duration,
+    /// Whether to read from memory that a node on this host shares, where one does. Batches that come from there were
+    /// verified by the node, and are known by a checksum to be what it wrote; and what they say of where a partition ends
+    /// is as old as they are.
+    pub local: bool,
 }
 
 impl ClientSettings {
@@ -32,6 +36,7 @@ impl ClientSettings {
             patience: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
+            local: true,
         }
     }
 }

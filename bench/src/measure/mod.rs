@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `failover` | an owner is killed or paused: first new acknowledgement, longest gap of hot reads |
 //! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
+//! | `same_host` | a reader on the node's own host, out of shared memory and over QUIC |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
 //! | `stage` | the processes |
 //! | `load` | a steady source that follows the owner of its shard at once |
@@ -18,6 +19,7 @@ pub(crate) mod figures;
 mod hot;
 mod load;
 mod outage;
+mod same_host;
 mod ship_cost;
 pub(crate) mod stage;
 pub(crate) mod usage;
@@ -26,4 +28,5 @@ pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
 pub use outage::{OutageArgs, outage};
+pub use same_host::{SameHostArgs, same_host};
 pub use ship_cost::{ShipCostArgs, ship_cost};

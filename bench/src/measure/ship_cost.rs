@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
-use kennel_protocol::ids::{Epoch, Incarnation, Offset, ProcessId, ShardId};
+use kennel_protocol::ids::{Epoch, Incarnation, Offset, PartitionKey, ProcessId, ShardId};
 use kennel_protocol::wire::{CatalogAck, CatalogPut, Message, PositionsRequest, Ship};
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
@@ -87,7 +87,7 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
         assignments,
     })?;
     stage.whole().await?;
-    let mut shipping = Shipping::open(&mut stage).await?;
+    let mut shipping = Shipping::open(&mut stage, Shape { messages: 1, payload_bytes: BYTES }).await?;
     let mut echo = Echo::open(&stage).await?;
     let mut disk = Disk::open(&stage.directory(0).join("beside"))?;
     let (mut ships, mut syncs, mut trips) = (Vec::new(), Vec::new(), Vec::new());
@@ -117,7 +117,7 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
 }
 
 /// One partition, one chunk at a time, to its owner.
-struct Shipping {
+pub(super) struct Shipping {
     shard: ShardId,
     epoch: Epoch,
     stream: Stream,
@@ -127,11 +127,11 @@ struct Shipping {
 }
 
 impl Shipping {
-    async fn open(stage: &mut Stage) -> anyhow::Result<Self> {
+    pub(super) async fn open(stage: &mut Stage, shape: Shape) -> anyhow::Result<Self> {
         let statuses = stage.whole().await?;
         let key = "1/1/0".parse().context("a partition")?;
         let shards = u16::try_from(statuses[0].shards.len()).context("shards are counted in 16 bits")?;
-        let stream = Stream::new(key, Shape { messages: 1, payload_bytes: BYTES });
+        let stream = Stream::new(key, shape);
         let shard = stream.key.shard(shards);
         let owns = |status: &cache_node::http::StatusReport| status.shards[usize::from(shard.0)].role == "owner";
         let owner = stage.addresses()[statuses.iter().position(owns).context("the shard has an owner")?];
@@ -145,7 +145,18 @@ impl Shipping {
         Ok(Self { shard, epoch: positions.epoch, stream, caller, inbound, _session: session })
     }
 
-    async fn ship(&mut self) -> anyhow::Result<Duration> {
+    /// The partition.
+    pub(super) fn partition(&self) -> PartitionKey {
+        self.stream.key
+    }
+
+    /// Where it ends.
+    pub(super) fn end(&self) -> Offset {
+        self.stream.next
+    }
+
+    /// Ships the next chunk, and waits until it is acknowledged.
+    pub(super) async fn ship(&mut self) -> anyhow::Result<Duration> {
         let chunk = self.stream.chunk();
         let end = chunk.head.end;
         let began = Instant::now();

@@ -19,6 +19,7 @@ mod puts;
 mod restore_server;
 mod ring;
 mod rot;
+mod shared_memory;
 mod stuck;
 mod support;
 mod take_over;

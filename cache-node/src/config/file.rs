@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) timing: Timing,
     pub(super) gateway: Gateway,
+    pub(super) local: Local,
     pub(super) log: Log,
 }
 
@@ -41,6 +42,7 @@ pub(super) struct Listen {
     pub(super) gossip: String,
     pub(super) http: String,
     pub(super) advertise: String,
+    pub(super) local: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +120,11 @@ pub(super) struct Timing {
     pub(super) owner_timeout: Span,
     pub(super) settle: Span,
     pub(super) gossip: Span,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Local {
+    pub(super) bytes: Size,
 }
 
 #[derive(Deserialize)]

@@ -15,7 +15,7 @@ pub use error::ConfigError;
 pub use layers::{Layers, Sources};
 pub use settings::{
     CacheSettings, ClusterSettings, Durability, FlushSettings, JournalSettings, LimitSettings, ListenSettings,
-    NodeSettings, Settings, TimingSettings, TlsSettings,
+    LocalSettings, NodeSettings, Settings, TimingSettings, TlsSettings,
 };
 
 /// The commented defaults, as users read them.

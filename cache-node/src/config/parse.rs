@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use kennel_core::membership::WEIGHT_MAX;
 use kennel_protocol::ids::NodeId;
+use kennel_protocol::limits::SOCKET_PATH_BYTES_MAX;
 
 use super::error::ConfigError;
 use super::file::{self, File};
 use super::gateway;
 use super::layers::Layers;
 use super::settings::{
-    CacheSettings, ClusterSettings, FlushSettings, JournalSettings, LimitSettings, ListenSettings, NodeSettings,
-    Settings, TimingSettings, TlsSettings,
+    CacheSettings, ClusterSettings, FlushSettings, JournalSettings, LimitSettings, ListenSettings, LocalSettings,
+    NodeSettings, Settings, TimingSettings, TlsSettings,
 };
 use crate::bucket::{BucketLimits, BucketSettings, BucketTimeouts, Secret};
 
@@ -35,6 +36,10 @@ const COPIES: RangeInclusive<u8> = 1..=7;
 const SHARD_COUNT: RangeInclusive<u16> = 1..=1_024;
 const OBJECT_BYTES: RangeInclusive<u64> = 64 * KIB..=64 * MIB;
 const FETCH_BYTES: RangeInclusive<u64> = 64 * KIB..=64 * MIB;
+/// Below, records of some 100 KiB throw out all others; above, the memory is better spent on the tail.
+const LOCAL_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
+/// What a length is rounded down to: the memory is mapped.
+const PAGE_BYTES: u64 = 4 * KIB;
 /// With fewer heartbeats than this in an owner's time-out, one lost packet starts a take-over.
 const HEARTBEATS_MIN: u32 = 3;
 
@@ -47,6 +52,7 @@ pub(super) fn settings(layers: &Layers, file: File) -> Result<Settings, ConfigEr
     Ok(Settings {
         node: check.node(file.node)?,
         listen: check.listen(&file.listen)?,
+        local: check.local(file.listen.local, &file.local)?,
         cluster: check.cluster(&file.cluster)?,
         seeds,
         bucket: check.bucket(file.bucket)?,
@@ -105,6 +111,15 @@ impl Check<'_> {
                 .refuse("listen.gossip", "is the same as `listen.quic`; both are UDP and need their own"));
         }
         Ok(ListenSettings { quic, gossip, http, advertise })
+    }
+
+    fn local(&self, socket: PathBuf, local: &file::Local) -> Result<Option<LocalSettings>, ConfigError> {
+        let bytes = self.size("local.bytes", local.bytes.0, LOCAL_BYTES)?;
+        if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(self.0.refuse("listen.local", format!("is longer than {SOCKET_PATH_BYTES_MAX} bytes")));
+        }
+        let is_on = !socket.as_os_str().is_empty();
+        Ok(is_on.then(|| LocalSettings { socket, bytes: bytes - bytes % PAGE_BYTES }))
     }
 
     fn cluster(&self, cluster: &file::Cluster) -> Result<ClusterSettings, ConfigError> {

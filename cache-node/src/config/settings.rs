@@ -39,6 +39,8 @@ pub struct Settings {
     pub timing: TimingSettings,
     /// The gateway for Iggy's clients; `None` if it is off.
     pub gateway: Option<GatewaySettings>,
+    /// What readers of this host share with the node; `None` if it is off.
+    pub local: Option<LocalSettings>,
     /// The log filter, as `tracing` reads it.
     pub log_filter: String,
 }
@@ -78,6 +80,15 @@ impl ListenSettings {
             None => bound.to_string(),
         }
     }
+}
+
+/// What readers of this host share with the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalSettings {
+    /// The Unix socket where they get it.
+    pub socket: PathBuf,
+    /// Length of the shared memory, whole pages.
+    pub bytes: u64,
 }
 
 /// When an entry counts as journaled.

@@ -38,6 +38,15 @@ fn the_defaults_are_valid_and_say_what_they_seem_to() {
     assert_eq!(settings.tls.ca, PathBuf::from("kennel-data/tls/ca.pem"));
     assert_eq!(settings.cluster.durability, Durability::Journal);
     assert!(settings.cluster.id.is_none() && settings.seeds.is_empty());
+    assert_eq!(settings.local, None);
+}
+
+#[test]
+fn memory_is_shared_only_where_a_socket_is_named() {
+    assert_eq!(set(&["local.bytes=4 MiB"]).expect("valid").local, None);
+    let local = set(&["local.bytes=5000000", "listen.local=/run/kennel/local.sock"]).expect("valid").local;
+    let expected = LocalSettings { socket: PathBuf::from("/run/kennel/local.sock"), bytes: 4_997_120 };
+    assert_eq!(local, Some(expected), "whole pages");
 }
 
 #[test]
@@ -108,6 +117,12 @@ fn unknown_keys_are_refused_with_their_source_and_neighbours() {
     assert!(self::refused(&["extra={}"]).contains("unknown key `extra`"));
 }
 
+/// A path that Linux has no room for.
+const LONG_SOCKET: &str = concat!(
+    "listen.local=/run/a-directory-with-a-name-that-somebody-thought-was-a-good-idea-at-the-time",
+    "/and-another-one-in-it-to-be-sure/local.sock"
+);
+
 #[test]
 fn bad_values_name_key_source_and_allowed_form() {
     let cases: &[(&[&str], &[&str])] = &[
@@ -128,6 +143,8 @@ fn bad_values_name_key_source_and_allowed_form() {
         (&["bucket.url=ftp://x"], &["`bucket.url`", "s3://"]),
         (&["bucket.access_key_id=me"], &["`bucket.access_key_id`", "both or neither"]),
         (&["bucket.attempt_timeout=1s"], &["`bucket.attempt_timeout`", "shorter than"]),
+        (&["local.bytes=1 KiB"], &["`local.bytes`", "outside 1.0 MiB to 64.0 GiB"]),
+        (&[LONG_SOCKET], &["`listen.local`", "107 bytes"]),
         (&["node.weight=0"], &["`node.weight`", "0 is outside 1 to 1000"]),
         (&["node.weight"], &["--set section.key=value"]),
         (&["node.directory="], &["`node.directory`", "is empty"]),

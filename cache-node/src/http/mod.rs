@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use report::{
-    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, LocalReport, MemberReport,
     MessageReport, ShardReport, StatusReport, StreamReport, TailReport, TopicReport,
 };
 

@@ -47,6 +47,28 @@ pub struct StatusReport {
     /// The gateway for Iggy's clients; none where it is off.
     #[serde(default)]
     pub gateway: Option<GatewayReport>,
+    /// What readers of this host share with the node; none where it is off.
+    #[serde(default)]
+    pub local: Option<LocalReport>,
+}
+
+/// What readers of this host share with the node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LocalReport {
+    /// The socket where they get it.
+    pub socket: String,
+    /// Readers that have it now.
+    pub readers: u64,
+    /// Connections turned away since the process started.
+    pub refused: u64,
+    /// Length of the shared memory.
+    pub slab_bytes: u64,
+    /// Records written since the process started.
+    pub records: u64,
+    /// Bytes of batches in them.
+    pub record_bytes: u64,
+    /// Wakes since the process started.
+    pub wakes: u64,
 }
 
 /// The gateway for Iggy's clients.

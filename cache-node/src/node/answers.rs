@@ -9,16 +9,19 @@ use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::frame::{Frame, FrameKind};
 use kennel_protocol::ids::{Epoch, NodeId, Offset, ShardId};
 use kennel_protocol::wire::{
-    ErrorCode, Fetch, Fetched, Message, NodeAddress, Partitions, PositionsRequest, Role, Served, View, WireError,
+    ErrorCode, Fetch, FetchFrom, Fetched, LocalOffer, Message, NodeAddress, Partitions, PositionsRequest, Role, Served,
+    View, WireError,
 };
+use kennel_slab::cut::RunMarks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::catalog_book::CatalogBook;
 use super::peers::Peers;
 use super::roles::Roles;
-use super::serve::refuse;
+use super::serve::{Guest, refuse};
 use super::shard_task::ShardInput;
+use crate::local::{Answered, Local, LocalGuest};
 use crate::metrics::{self, Tier};
 use crate::read::{FetchedPieces, ReadOutcome, Reader};
 
@@ -35,6 +38,8 @@ pub(super) struct Answers {
     pub(super) peers: Peers,
     pub(super) catalog: CatalogBook,
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
+    /// What readers of this host share with the node; `None` where that is off.
+    pub(super) local: Option<Arc<Local>>,
 }
 
 /// An answer to a fetch, from here or from the owner.
@@ -48,14 +53,31 @@ pub(super) enum Batches {
 
 impl Answers {
     /// The answer to a question as a frame. Errors are answers.
-    pub(super) async fn frame(&self, question: Message, asker: Role, correlation: u64) -> Frame {
+    pub(super) async fn frame(&self, question: Message, guest: &Guest, correlation: u64) -> Frame {
         match question {
             Message::Fetch(fetch) => match self.fetch(fetch).await {
-                Ok(Batches::Here(pieces)) => pieces.into_frame(correlation),
-                Ok(Batches::There(fetched)) => Message::Fetched(fetched).encode(correlation),
+                Ok(batches) => {
+                    self.share(&fetch, &batches, &guest.local);
+                    batches.into_frame(correlation)
+                }
                 Err(error) => Message::Error(error).encode(correlation),
             },
-            question => self.answer(question, asker).await.unwrap_or_else(Message::Error).encode(correlation),
+            Message::LocalRequest(request) => {
+                let offer = self.local.as_ref().map(|local| local.offer(request, &guest.local));
+                Message::LocalOffer(offer.unwrap_or(LocalOffer { socket: None })).encode(correlation)
+            }
+            question => self.answer(question, guest.role).await.unwrap_or_else(Message::Error).encode(correlation),
+        }
+    }
+
+    /// Lays what a reader of this host was answered where others of the host find it.
+    fn share(&self, fetch: &Fetch, answer: &Batches, guest: &LocalGuest) {
+        let Some(local) = self.local.as_ref().filter(|_| guest.has_slab() && answer.bytes() > 0) else { return };
+        let asked_there = fetch.from == FetchFrom::Offset(answer.range().0);
+        let previous = fetch.last.filter(|_| asked_there);
+        let shard_count = u16::try_from(self.shards.len()).expect("a cluster's shards are counted in 16 bits");
+        if let Some(answered) = answer.answered(previous) {
+            local.answered(fetch.partition.shard(shard_count), &answered);
         }
     }
 
@@ -190,6 +212,30 @@ fn is_passing(code: ErrorCode) -> bool {
 }
 
 impl Batches {
+    fn into_frame(self, correlation: u64) -> Frame {
+        match self {
+            Self::Here(pieces) => pieces.into_frame(correlation),
+            Self::There(fetched) => Message::Fetched(fetched).encode(correlation),
+        }
+    }
+
+    /// As it is laid into memory that is shared.
+    /// What another node said is verified first, as a reader would: who finds it there does not do it again.
+    fn answered(&self, previous: Option<MessageIdentity>) -> Option<Answered> {
+        let (partition, trim, stored, committed, pieces) = match self {
+            Self::Here(here) => (here.partition, here.trim, here.stored, here.committed, here.batches.clone()),
+            Self::There(there) => {
+                let mut views = batches(&there.batches);
+                if !views.all(|view| view.and_then(|view| view.verify()).is_ok()) {
+                    return None;
+                }
+                (there.partition, there.trim, there.stored, there.committed, vec![there.batches.clone()])
+            }
+        };
+        let marks = RunMarks { partition, epoch: self.epoch(), trim, stored, committed };
+        Some(Answered { marks, start: self.range().0, previous, pieces })
+    }
+
     /// The offset answered from, and where to go on.
     pub(super) fn range(&self) -> (Offset, Offset) {
         match self {

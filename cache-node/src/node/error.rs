@@ -11,6 +11,7 @@ use crate::bucket::{BucketError, ClusterError, ProbeError};
 use crate::gossip::GossipError;
 use crate::http::HttpError;
 use crate::journal::JournalError;
+use crate::local::LocalError;
 use crate::read::CacheError;
 
 /// Why a node did not start, or stopped.
@@ -19,6 +20,9 @@ pub enum NodeError {
     /// The gateway cannot start. Fix the setting that it names.
     #[error("the gateway cannot start")]
     Gateway(#[source] kennel_gateway::GatewayError),
+    /// The local socket cannot be made. Fix: `listen.local`.
+    #[error("cannot listen for readers of this host (listen.local)")]
+    Local(#[source] LocalError),
     /// The node's directory cannot be made or written. Fix: `node.directory`.
     #[error("cannot write {} (node.directory)", path.display())]
     Directory {

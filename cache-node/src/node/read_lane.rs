@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::answers::Answers;
-use super::serve::refuse;
+use super::serve::{Guest, refuse};
 
 /// Questions of one lane that are being answered at once. More wait in the lane.
 const QUESTIONS_MAX: usize = 64;
@@ -24,7 +24,7 @@ const ANSWERS_MAX: usize = 16;
 const FOLLOW_WAIT_MILLIS: u32 = 10_000;
 
 /// Answers until the lane ends.
-pub(super) async fn run(answers: Arc<Answers>, role: Role, mut lane: LaneStream) {
+pub(super) async fn run(answers: Arc<Answers>, guest: Guest, mut lane: LaneStream) {
     let (replies, queue) = mpsc::channel(ANSWERS_MAX);
     let writer = tokio::spawn(write(lane.sink, queue));
     let turns = Arc::new(Semaphore::new(QUESTIONS_MAX));
@@ -33,16 +33,16 @@ pub(super) async fn run(answers: Arc<Answers>, role: Role, mut lane: LaneStream)
         let correlation = frame.correlation;
         let Ok(message) = Message::decode(frame) else { break };
         let turn = Arc::clone(&turns).acquire_owned().await.expect("the semaphore is never closed");
-        let (answers, replies) = (Arc::clone(&answers), replies.clone());
+        let (answers, guest, replies) = (Arc::clone(&answers), guest.clone(), replies.clone());
         tasks.spawn(async move {
             match message {
                 // What is found stands in the node's status: readers may not put it there.
-                Message::CompareRequest(_) if role != Role::Shipper => {
+                Message::CompareRequest(_) if guest.role != Role::Shipper => {
                     let error = refuse(ErrorCode::NotAllowed, "only shippers compare", None);
                     drop(replies.send(Message::Error(error).encode(correlation)).await);
                 }
                 Message::Follow(follow) => push(&answers, follow, correlation, &replies).await,
-                message => drop(replies.send(answers.frame(message, role, correlation).await).await),
+                message => drop(replies.send(answers.frame(message, &guest, correlation).await).await),
             }
             drop(turn);
         });

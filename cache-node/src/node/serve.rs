@@ -23,6 +23,7 @@ use super::answers::Answers;
 use super::read_lane;
 use super::shard_task::ShardInput;
 use super::verify::{bodies_hold, verified_ship};
+use crate::local::LocalGuest;
 
 /// How long a session may take to say hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
@@ -45,10 +46,12 @@ pub(super) struct Serving {
 }
 
 /// Who is at the other end.
-#[derive(Debug, Clone, Copy)]
-struct Guest {
-    role: Role,
+#[derive(Debug, Clone)]
+pub(super) struct Guest {
+    pub(super) role: Role,
     node: Option<NodeId>,
+    /// Whether it shares this host's memory.
+    pub(super) local: Arc<LocalGuest>,
 }
 
 impl Serving {
@@ -84,7 +87,7 @@ impl Serving {
     async fn serve(self: Arc<Self>, session: Arc<dyn Session>) {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let guest = match handshake_server(&*session, &self.policy, deadline).await {
-            Ok((Hello { role, node, .. }, _)) => Guest { role, node },
+            Ok((Hello { role, node, .. }, _)) => Guest { role, node, local: Arc::default() },
             Err(error) => {
                 tracing::info!(peer = %session.peer(), error = %error, "refused a session");
                 return;
@@ -95,7 +98,7 @@ impl Serving {
             tokio::select! {
                 accepted = session.accept() => match accepted {
                     Ok(lane) if lanes.len() < LANES_MAX => {
-                        lanes.spawn(Arc::clone(&self).lane(guest, lane));
+                        lanes.spawn(Arc::clone(&self).lane(guest.clone(), lane));
                     }
                     Ok(_) => session.close(CloseCode::from(ErrorCode::Busy), "too many lanes"),
                     Err(_) => break,
@@ -111,9 +114,9 @@ impl Serving {
             Lane::Shard(shard) if usize::from(shard.0) < self.shards.len() => match guest.role {
                 Role::Node => self.copies(guest, lane).await,
                 Role::Shipper => self.chunks(shard, lane).await,
-                Role::Client => read_lane::run(Arc::clone(&self.answers), guest.role, lane).await,
+                Role::Client => read_lane::run(Arc::clone(&self.answers), guest, lane).await,
             },
-            _ => read_lane::run(Arc::clone(&self.answers), guest.role, lane).await,
+            _ => read_lane::run(Arc::clone(&self.answers), guest, lane).await,
         }
     }
 

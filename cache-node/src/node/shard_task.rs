@@ -290,7 +290,7 @@ impl Running {
             self.has_room = room;
             self.feed(Input::JournalRoom(room));
         }
-        self.task.showing.tail().hears_owner(self.task.shard.hears_its_owner());
+        self.task.showing.hears_owner(self.task.shard.hears_its_owner());
         if let Some(epoch) = self.owns {
             self.task.gossip.set_ownership(self.task.id, epoch, self.task.shard.status().stored.0);
         }

@@ -11,6 +11,7 @@ use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::ids::{Epoch, Lsn, Offset, PartitionKey};
 use kennel_protocol::object::PartitionState;
 
+use crate::local::Local;
 use crate::read::{StowPlace, Tail};
 
 /// Entries that wait for an open record. More come only if the bucket is slow; then memory begins anew instead.
@@ -20,6 +21,8 @@ const HELD_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(super) struct Showing {
     tail: Arc<Tail>,
+    /// What readers of this host share with the node; `None` where that is off.
+    local: Option<Arc<Local>>,
     /// The epoch that the tail has begun.
     epoch: Epoch,
     opening: Option<Opening>,
@@ -34,8 +37,8 @@ struct Opening {
 }
 
 impl Showing {
-    pub(super) fn new(tail: Arc<Tail>) -> Self {
-        Self { tail, epoch: Epoch(0), opening: None }
+    pub(super) fn new(tail: Arc<Tail>, local: Option<Arc<Local>>) -> Self {
+        Self { tail, local, epoch: Epoch(0), opening: None }
     }
 
     pub(super) fn tail(&self) -> &Arc<Tail> {
@@ -50,13 +53,23 @@ impl Showing {
     /// This node owns the epoch, which opened with these partitions.
     pub(super) fn owns(&mut self, epoch: Epoch, states: &[PartitionState]) {
         (self.epoch, self.opening) = (epoch, None);
-        self.tail.begin(epoch, Authority::Owner, states);
+        self.begin(Authority::Owner, states);
     }
 
     /// This node owns nothing any more.
     pub(super) fn retires(&mut self, newest: Epoch) {
         self.opening = None;
         self.tail.retire(newest);
+        self.tell_local(newest);
+    }
+
+    /// Says whether a follower hears its owner.
+    pub(super) fn hears_owner(&self, hears: bool) {
+        if self.tail.hears_owner(hears)
+            && let Some(local) = &self.local
+        {
+            local.moved(self.tail.shard());
+        }
     }
 
     /// Takes in committed entries, in log order. Returns the epoch whose open record is needed now, for [`Self::opened`].
@@ -101,7 +114,7 @@ impl Showing {
         // A newer one may have come since, or this one may have been given up.
         let Some(opening) = self.opening.take_if(|opening| opening.epoch == epoch) else { return };
         self.epoch = epoch;
-        self.tail.begin(epoch, Authority::Follower, states.unwrap_or_default());
+        self.begin(Authority::Follower, states.unwrap_or_default());
         self.show(epoch, &opening.held, place);
         self.tail.stored(opening.stored);
     }
@@ -109,6 +122,21 @@ impl Showing {
     fn show(&self, epoch: Epoch, entries: &[NumberedEntry], place: impl Fn(Epoch, Lsn) -> Option<StowPlace>) {
         for numbered in entries {
             self.tail.append(&numbered.entry, place(epoch, numbered.lsn));
+            if let Some(local) = &self.local {
+                local.committed(self.tail.shard(), epoch, &numbered.entry);
+            }
+        }
+    }
+
+    fn begin(&self, authority: Authority, states: &[PartitionState]) {
+        self.tail.begin(self.epoch, authority, states);
+        self.tell_local(self.epoch);
+    }
+
+    /// The tail began anew: what readers of this host were shown of the shard is not shown any more.
+    fn tell_local(&self, epoch: Epoch) {
+        if let Some(local) = &self.local {
+            local.changed(self.tail.shard(), epoch);
         }
     }
 }
@@ -122,7 +150,7 @@ mod tests {
     use crate::read::testing::{chunk, key};
 
     fn follower() -> Showing {
-        Showing::new(Tail::new(ShardId(0), &TailBudget::new(u64::MAX)))
+        Showing::new(Tail::new(ShardId(0), &TailBudget::new(u64::MAX)), None)
     }
 
     fn nowhere(_: Epoch, _: Lsn) -> Option<StowPlace> {

@@ -46,6 +46,7 @@ use crate::config::{Durability, Settings};
 use crate::gossip::{Gossip, GossipSettings};
 use crate::http::Http;
 use crate::journal::{Journal, JournalSettings, Recovered};
+use crate::local::{self, Local, LocalError};
 use crate::read::{
     BlockCache, BucketLog, CacheSettings, ColdIndex, ColdReader, ColdSettings, DiskSettings, LogStore, Reader,
     ShardReads, Tail, TailBudget,
@@ -83,6 +84,7 @@ struct Startup {
     stop: watch::Sender<bool>,
     shards: Vec<mpsc::Sender<ShardInput>>,
     stowed: Stowed,
+    local: Option<Arc<Local>>,
 }
 
 pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
@@ -106,7 +108,9 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let reads = shard_reads(&settings, &foundation, &stowed);
 
     let (stop, _) = watch::channel(false);
-    let mut startup = Startup { settings, foundation, links, tasks: JoinSet::new(), stop, shards: Vec::new(), stowed };
+    let (tasks, shards) = (JoinSet::new(), Vec::new());
+    let mut startup = Startup { settings, foundation, links, tasks, stop, shards, stowed, local: None };
+    startup.open_local(&reads.shards)?;
     let failed = startup.spawn_shards(parts, &reads.shards);
     let membership = startup.spawn_members();
     let reader = Arc::new(Reader::new(reads.shards, reads.cold));
@@ -121,6 +125,28 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
 }
 
 impl Startup {
+    /// Shares memory with readers of this host, if that is wanted and the system can.
+    fn open_local(&mut self, reads: &[ShardReads]) -> Result<(), NodeError> {
+        let Some(settings) = &self.settings.local else { return Ok(()) };
+        let tails = reads.iter().map(|reads| Arc::clone(&reads.tail)).collect();
+        match local::open(settings, tails) {
+            Ok((local, doors)) => {
+                self.tasks.spawn(doors.run(self.stop.subscribe()));
+                self.local = Some(local);
+                Ok(())
+            }
+            Err(error @ LocalError::Socket { .. }) => Err(NodeError::Local(error)),
+            // Nothing that a setting could mend: readers come over QUIC.
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no memory is shared with readers of this host"
+                );
+                Ok(())
+            }
+        }
+    }
+
     /// Starts every shard's machine. Returns where errors come out that the node cannot live with.
     fn spawn_shards(
         &mut self,
@@ -170,7 +196,7 @@ impl Startup {
             peers: self.links.peers.clone(),
             roles: Arc::clone(&self.links.roles),
             gossip: Arc::clone(&self.links.gossip),
-            showing: Showing::new(Arc::clone(&reads.tail)),
+            showing: Showing::new(Arc::clone(&reads.tail), self.local.clone()),
             index: Arc::clone(&reads.index),
             stowed: self.stowed.clone(),
             own_inbox,
@@ -218,6 +244,7 @@ impl Startup {
             peers: self.links.peers.clone(),
             catalog,
             membership,
+            local: self.local.clone(),
         })
     }
 
@@ -260,12 +287,13 @@ impl Startup {
             shards: self.shards.clone(),
             sessions,
             gateway,
+            local: self.local.clone(),
             settings: self.settings.clone(),
         }
     }
 
     fn finish(self, quic: SocketAddr, http: Http, gateway: Option<Gateway>, fatal: mpsc::Receiver<String>) -> Node {
-        let Self { settings, foundation, links, tasks, stop, shards, stowed: _ } = self;
+        let Self { settings, foundation, links, tasks, stop, shards, stowed: _, local: _ } = self;
         Node {
             id: settings.node.id,
             cluster: foundation.identity.cluster,

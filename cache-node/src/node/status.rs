@@ -23,6 +23,7 @@ use crate::http::{
     MessageReport, ShardReport, StatusReport, StatusSource, StreamReport, TailReport, TopicReport,
 };
 use crate::journal::{IoMode, Journal};
+use crate::local::Local;
 use crate::metrics;
 use crate::read::{BlockCache, TailBudget};
 
@@ -50,6 +51,7 @@ pub(super) struct StatusSources {
     pub(super) shards: Vec<mpsc::Sender<ShardInput>>,
     pub(super) sessions: Arc<Semaphore>,
     pub(super) gateway: Option<Counting>,
+    pub(super) local: Option<Arc<Local>>,
     pub(super) settings: Settings,
 }
 
@@ -92,6 +94,7 @@ impl StatusSources {
             catalog: self.catalog.standing().map(|standing| catalog_report(&standing)),
             tail: TailReport { used_bytes: self.tail.used(), capacity_bytes: self.settings.tail_bytes_max },
             gateway: self.gateway.as_ref().map(gateway_report),
+            local: self.local.as_deref().map(Local::report),
             sessions: (self.settings.limits.sessions_max - self.sessions.available_permits()) as u64,
         };
         metrics::record_status(&report);

@@ -80,7 +80,9 @@ pub async fn restore(config: &Config, args: &RestoreArgs) -> anyhow::Result<Rest
 async fn open_ring(config: &Config) -> anyhow::Result<Client> {
     let [ca, certificate, key] = config.tls_files()?;
     let identity = TlsIdentity::load(&ca, &certificate, &key)?;
-    Client::connect(ClientSettings::new(config.seeds()?), &identity).await.context("cannot reach the ring")
+    // How much there is to restore is asked of nodes: what shared memory says of an end is as old as the batches there.
+    let settings = ClientSettings { local: false, ..ClientSettings::new(config.seeds()?) };
+    Client::connect(settings, &identity).await.context("cannot reach the ring")
 }
 
 fn jobs(topics: &[TopicPlan]) -> VecDeque<Job> {

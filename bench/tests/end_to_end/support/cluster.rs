@@ -53,6 +53,7 @@ pub(crate) struct Cluster {
     pub(crate) certificates: DevelopmentCa,
     pub(crate) bucket: TestBucket,
     assignments: Vec<String>,
+    shares_memory: bool,
 }
 
 /// Where a node lives, running or not.
@@ -86,7 +87,13 @@ impl Cluster {
             bucket,
             places: (1..=nodes).map(|id| Place { id, gossip: free_address(), running: None }).collect(),
             stage,
+            shares_memory: false,
         }
+    }
+
+    /// Nodes that start from now on share memory with readers.
+    pub(crate) fn share_memory(&mut self) {
+        self.shares_memory = true;
     }
 
     /// Starts every node that does not run, all at once, as after a power cut of a whole rack.
@@ -125,7 +132,9 @@ impl Cluster {
             format!("tls.cert={}", certificate.display()),
             format!("tls.key={}", key.display()),
         ];
-        self.assignments.iter().cloned().chain(own).collect()
+        let socket = self.directory(at).join("local.sock");
+        let shared = self.shares_memory.then(|| format!("listen.local={}", socket.display()));
+        self.assignments.iter().cloned().chain(own).chain(shared).collect()
     }
 
     /// A node's directory.

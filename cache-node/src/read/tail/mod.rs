@@ -113,15 +113,17 @@ impl Tail {
 
     /// Says whether a follower hears its owner. One that does not keeps what it has and serves it, but where that ends
     /// is no longer where the partition ends: who reads there asks the owner. No word to an owner's tail.
-    pub fn hears_owner(&self, hears: bool) {
+    /// Returns whether that was news.
+    pub fn hears_owner(&self, hears: bool) -> bool {
         let mut state = self.lock();
         let authority = match (state.authority, hears) {
             (Authority::Follower, false) => Authority::Observer,
             (Authority::Observer, true) if state.follows => Authority::Follower,
-            _ => return,
+            _ => return false,
         };
         state.authority = authority;
         state.waiters.wake_all();
+        true
     }
 
     /// Leaves the copy set, or was fenced by `epoch`: drops everything and plays no part any more.
@@ -214,6 +216,11 @@ impl Tail {
     /// The newest batch.
     pub(crate) fn last_batch(&self, key: &PartitionKey) -> Option<Lookup> {
         self.lock().partitions.get(key)?.last_batch()
+    }
+
+    /// Where a partition stands, if it is in memory.
+    pub fn report(&self, key: &PartitionKey) -> Option<PartitionReport> {
+        self.lock().partitions.get(key).map(|partition| partition.report(*key))
     }
 
     /// Where every partition in memory stands, in key order.

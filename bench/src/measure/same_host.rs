@@ -1,0 +1,360 @@
+//! `bench same-host`: a reader on the node's own host, out of shared memory and over QUIC, in turns on the same machine.
+//!
+//! One node, one partition, one chunk at a time. Followers are timed from the moment at which the node wrote the record:
+//! the memory says when that was, by the clock that all processes of the host share.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
+use kennel_client::{Client, ClientSettings, FetchFrom, FetchRequest, Follower, Offset, PartitionKey};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::failover::programs;
+use super::figures::{say, write_json};
+use super::load::Shape;
+use super::ship_cost::Shipping;
+use super::stage::{Stage, StageSettings, directory_bucket};
+
+/// A chunk of some 63 KiB: one record.
+const CHUNK: Shape = Shape { messages: 60, payload_bytes: 1_000 };
+/// Chunks that fetches are made from.
+const CHUNKS: u64 = 64;
+const KIB_64: u32 = 64 << 10;
+const MIB: u32 = 1 << 20;
+/// Between two chunks for a follower: it is asleep by then.
+const PACE: Duration = Duration::from_millis(3);
+/// How long idleness is looked at.
+const IDLE: Duration = Duration::from_secs(10);
+/// Nothing of this takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is asked for.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SameHostArgs {
+    /// How many of each.
+    #[arg(long, default_value_t = 2_000)]
+    pub rounds: u32,
+    /// Followers of one partition in one process.
+    #[arg(long, default_value_t = 1_000)]
+    pub followers: u32,
+    /// Where cache-node is; beside this program by default.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
+    /// Where node and logs go; emptied first.
+    #[arg(long, value_name = "DIR", default_value = "kennel-same-host")]
+    pub directory: PathBuf,
+    /// Also write the result to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Times, in microseconds.
+#[derive(Debug, Clone, Default, Serialize)]
+struct Micros {
+    count: u64,
+    p50_us: f64,
+    p99_us: f64,
+    max_us: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct SameHostReport {
+    shared_64_kib: Micros,
+    quic_64_kib: Micros,
+    copy_64_kib: Micros,
+    shared_1_mib: Micros,
+    quic_1_mib: Micros,
+    copy_1_mib: Micros,
+    /// From the record's writing to the follower's answer.
+    wake_shared: Micros,
+    wake_quic: Micros,
+    /// From the record's writing until every follower has it.
+    wake_many: Micros,
+    /// Bytes that the node answered over the network while so many followed.
+    many_bytes_over_network: u64,
+    many_bytes_written: u64,
+    idle_node_percent: f64,
+    idle_reader_percent: f64,
+    bars_met: bool,
+}
+
+/// Runs it. The last line printed is the verdict.
+///
+/// # Errors
+/// If the node cannot be started, shares no memory, or an answer does not come.
+///
+/// # Cancel safety
+/// Safe: the processes end with it.
+pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
+    let directory = std::path::absolute(&args.directory).context("find the directory")?;
+    let socket = directory.join("node-1").join("local.sock");
+    let own = ["journal.size=512 MiB", "cluster.copies=1", "cluster.min_copies=1", "cluster.durability=memory"];
+    let mut assignments: Vec<String> = own.map(str::to_owned).to_vec();
+    assignments.extend([directory_bucket(&args.directory)?, format!("listen.local={}", socket.display())]);
+    let programs = programs(args.programs.as_ref())?;
+    let mut stage = Stage::start(StageSettings { programs, directory, nodes: 1, assignments })?;
+    stage.whole().await?;
+    let mut bench = Bench::open(&mut stage).await?;
+    for _ in 0..CHUNKS {
+        bench.shipping.ship().await?;
+    }
+    let small = bench.fetches(KIB_64, 1, args.rounds).await?;
+    let large = bench.fetches(MIB, 16, args.rounds / 4).await?;
+    let wake_shared = bench.wakes(&bench.shared.clone(), args.rounds).await?;
+    let wake_quic = bench.wakes(&bench.quic.clone(), args.rounds).await?;
+    let idle = bench.idle(&stage).await?;
+    let many = bench.many(&stage, args.followers, args.rounds / 20).await?;
+    let report = report(small, large, [wake_shared, wake_quic], many, idle);
+    write_json(args.json.as_deref(), &report)?;
+    tell(&report, args.followers);
+    Ok(report.bars_met)
+}
+
+/// Two readers and a shipper of one node.
+struct Bench {
+    shipping: Shipping,
+    partition: PartitionKey,
+    shared: Client,
+    quic: Client,
+}
+
+/// Out of memory, over QUIC, and a copy of as many bytes.
+type Fetches = [Micros; 3];
+
+impl Bench {
+    async fn open(stage: &mut Stage) -> anyhow::Result<Self> {
+        let identity = stage.reader()?;
+        let settings = ClientSettings::new(stage.addresses());
+        let shared = Client::connect(settings.clone(), &identity).await?;
+        let quic = Client::connect(ClientSettings { local: false, ..settings }, &identity).await?;
+        let attached = async {
+            while !shared.shares_memory() {
+                sleep(PACE).await;
+            }
+        };
+        timeout(PATIENCE, attached).await.context("the node shares no memory")?;
+        let shipping = Shipping::open(stage, CHUNK).await?;
+        let partition = shipping.partition();
+        Ok(Self { shipping, partition, shared, quic })
+    }
+
+    /// Fetches of so many bytes, which lie in so many records, in turns.
+    async fn fetches(&self, bytes_max: u32, records: u64, rounds: u32) -> anyhow::Result<Fetches> {
+        let (mut shared, mut quic, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+        let chunk_bytes = usize::try_from(KIB_64).context("small")?;
+        let source = vec![7_u8; usize::try_from(CHUNKS).context("small")? * chunk_bytes];
+        for round in 0..u64::from(rounds) {
+            let chunk = round * 7 % (CHUNKS - records);
+            let offset = Offset(chunk * u64::from(CHUNK.messages));
+            let request = FetchRequest { bytes_max, ..FetchRequest::at(self.partition, offset) };
+            let began = Instant::now();
+            let fetched = self.shared.fetch(request).await?;
+            shared.push(began.elapsed());
+            ensure!(fetched.from_shared_memory, "chunk {chunk} is not in the memory");
+            let began = Instant::now();
+            let other = self.quic.fetch(request).await?;
+            quic.push(began.elapsed());
+            ensure!(fetched.batch_bytes() == other.batch_bytes(), "chunk {chunk} differs");
+            let at = usize::try_from(chunk).context("small")? * chunk_bytes;
+            let began = Instant::now();
+            let copy = source[at..at + fetched.batch_bytes().len()].to_vec();
+            copies.push(began.elapsed());
+            ensure!(copy.len() == other.batch_bytes().len(), "a copy is as long");
+        }
+        Ok([shared, quic, copies].map(Micros::of))
+    }
+
+    /// A follower that is woken for every chunk.
+    async fn wakes(&mut self, client: &Client, rounds: u32) -> anyhow::Result<Micros> {
+        let mut follower = self.at_the_end(client).await?;
+        let (told, mut ages) = tokio::sync::mpsc::channel(1);
+        let clock = self.shared.clone();
+        let following = tokio::spawn(async move {
+            while let Ok(fetched) = follower.next().await {
+                let age = clock.shared_memory_age();
+                if told.send((age, fetched.next)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            sleep(PACE).await;
+            self.shipping.ship().await?;
+            let (age, _) = timeout(PATIENCE, ages.recv()).await.context("the follower sleeps")?.context("it ended")?;
+            times.push(age.context("the memory says when")?);
+        }
+        following.abort();
+        Ok(Micros::of(times))
+    }
+
+    /// A follower that has read everything.
+    async fn at_the_end(&self, client: &Client) -> anyhow::Result<Follower> {
+        let end = self.shipping.end();
+        let mut follower = client.follow(self.partition, FetchFrom::Offset(Offset(end.0 - u64::from(CHUNK.messages))));
+        while follower.position().is_none_or(|at| at < end) {
+            follower.next().await?;
+        }
+        Ok(follower)
+    }
+
+    /// How much of a core node and reader take while a follower waits and nothing happens, percent.
+    async fn idle(&self, stage: &Stage) -> anyhow::Result<(f64, f64)> {
+        let mut follower = self.at_the_end(&self.shared).await?;
+        let following = tokio::spawn(async move { follower.next().await });
+        let (node, reader) = (stage.process(0)?, std::process::id());
+        let before = (cpu_seconds(node)?, cpu_seconds(reader)?);
+        let began = Instant::now();
+        sleep(IDLE).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let percent = |before: f64, after: f64| 100.0 * (after - before) / seconds;
+        let used = (percent(before.0, cpu_seconds(node)?), percent(before.1, cpu_seconds(reader)?));
+        ensure!(!following.is_finished(), "something came");
+        following.abort();
+        Ok(used)
+    }
+
+    /// Many followers of one partition: until the last one has it, and what that cost the network.
+    async fn many(&mut self, stage: &Stage, followers: u32, rounds: u32) -> anyhow::Result<(Micros, u64, u64)> {
+        let (arrived, mut arrivals) = tokio::sync::mpsc::channel(followers as usize);
+        let mut tasks = JoinSet::new();
+        for _ in 0..followers {
+            let mut follower = self.at_the_end(&self.shared).await?;
+            let (arrived, clock) = (arrived.clone(), self.shared.clone());
+            tasks.spawn(async move {
+                while let Ok(fetched) = follower.next().await {
+                    let age = clock.shared_memory_age();
+                    if arrived.send((age, fetched.from_shared_memory)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        sleep(Duration::from_millis(200)).await;
+        let before = stage.traffic().await?;
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            self.shipping.ship().await?;
+            let mut last = Duration::ZERO;
+            for _ in 0..followers {
+                let arrival = timeout(PATIENCE, arrivals.recv()).await.context("a follower sleeps")?;
+                let (age, shared) = arrival.context("a follower ended")?;
+                ensure!(shared, "a follower was answered over the network");
+                last = last.max(age.context("the memory says when")?);
+            }
+            times.push(last);
+        }
+        let after = stage.traffic().await?;
+        Ok((Micros::of(times), after.0 - before.0, after.1 - before.1))
+    }
+}
+
+/// What a process has used of processors, from its line in /proc, in which ticks are hundredths of a second.
+fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
+    let line = std::fs::read_to_string(format!("/proc/{process}/stat")).context("look at a process")?;
+    // The name may hold spaces, and ends with the last parenthesis.
+    let fields: Vec<&str> = line.rsplit_once(')').context("a name")?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("a number");
+    Ok(f64::from(ticks(11)? + ticks(12)?) / 100.0)
+}
+
+impl Micros {
+    #[expect(clippy::cast_precision_loss, reason = "times of minutes are far below 2^53 nanoseconds")]
+    fn of(times: Vec<Duration>) -> Self {
+        let mut histogram =
+            Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).expect("constant bounds are valid");
+        for time in times {
+            histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1));
+        }
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        Self {
+            count: histogram.len(),
+            p50_us: micros(histogram.value_at_quantile(0.5)),
+            p99_us: micros(histogram.value_at_quantile(0.99)),
+            max_us: micros(histogram.max()),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("p50 {:.1} us, p99 {:.1} us, max {:.0} us of {}", self.p50_us, self.p99_us, self.max_us, self.count)
+    }
+}
+
+fn report(
+    [shared_64_kib, quic_64_kib, copy_64_kib]: Fetches,
+    [shared_1_mib, quic_1_mib, copy_1_mib]: Fetches,
+    [wake_shared, wake_quic]: [Micros; 2],
+    (wake_many, many_bytes_over_network, many_bytes_written): (Micros, u64, u64),
+    (idle_node_percent, idle_reader_percent): (f64, f64),
+) -> SameHostReport {
+    let bars_met = shared_64_kib.p50_us <= 15.0
+        && quic_64_kib.p50_us >= 10.0 * shared_64_kib.p50_us
+        && copy_1_mib.p50_us >= 0.6 * shared_1_mib.p50_us
+        && wake_shared.p50_us <= 25.0
+        && idle_node_percent < 1.0
+        && idle_reader_percent < 1.0
+        && many_bytes_over_network == 0;
+    SameHostReport {
+        shared_64_kib,
+        quic_64_kib,
+        copy_64_kib,
+        shared_1_mib,
+        quic_1_mib,
+        copy_1_mib,
+        wake_shared,
+        wake_quic,
+        wake_many,
+        many_bytes_over_network,
+        many_bytes_written,
+        idle_node_percent,
+        idle_reader_percent,
+        bars_met,
+    }
+}
+
+fn tell(report: &SameHostReport, followers: u32) {
+    say(&format!("64 KiB, shared memory: {}", report.shared_64_kib.line()));
+    say(&format!("64 KiB, QUIC:          {}", report.quic_64_kib.line()));
+    say(&format!("64 KiB, a copy:        {}", report.copy_64_kib.line()));
+    say(&format!("1 MiB, shared memory:  {}", report.shared_1_mib.line()));
+    say(&format!("1 MiB, QUIC:           {}", report.quic_1_mib.line()));
+    say(&format!("1 MiB, a copy:         {}", report.copy_1_mib.line()));
+    say(&format!("woken, shared memory:  {}", report.wake_shared.line()));
+    say(&format!("woken, QUIC:           {}", report.wake_quic.line()));
+    let (over, written) = (report.many_bytes_over_network, report.many_bytes_written);
+    say(&format!("{followers} followers, the last: {}", report.wake_many.line()));
+    say(&format!("meanwhile {written} bytes were written once, and {over} bytes of answers sent"));
+    let (node, reader) = (report.idle_node_percent, report.idle_reader_percent);
+    say(&format!("idle: node {node:.2}% of a core, reader {reader:.2}%"));
+    let (faster, share) = (
+        report.quic_64_kib.p50_us / report.shared_64_kib.p50_us,
+        100.0 * report.copy_1_mib.p50_us / report.shared_1_mib.p50_us,
+    );
+    let verdict = if report.bars_met { "met" } else { "missed" };
+    say(&format!("64 KiB {faster:.1} times as fast as QUIC, 1 MiB at {share:.0}% of a copy; bars {verdict}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_what_was_given() {
+        let micros = Micros::of((1..=1_000).map(Duration::from_micros).collect());
+        assert!((micros.p50_us - 500.0).abs() < 2.0 && (micros.p99_us - 990.0).abs() < 2.0, "{micros:?}");
+    }
+
+    #[test]
+    fn a_process_has_used_some_of_a_processor() {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(100) {}
+        assert!(cpu_seconds(std::process::id()).expect("this process") > 0.0);
+    }
+}
