@@ -290,7 +290,9 @@ impl Running {
             self.has_room = room;
             self.feed(Input::JournalRoom(room));
         }
-        self.task.showing.hears_owner(self.task.shard.hears_its_owner());
+        if let Some(epoch) = self.task.showing.follows(self.task.shard.followed_epoch()) {
+            self.read_open_record(epoch);
+        }
         if let Some(epoch) = self.owns {
             self.task.gossip.set_ownership(self.task.id, epoch, self.task.shard.status().stored.0);
         }

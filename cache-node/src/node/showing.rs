@@ -17,6 +17,10 @@ use crate::read::{StowPlace, Tail};
 /// Entries that wait for an open record. More come only if the bucket is slow; then memory begins anew instead.
 const HELD_MAX: usize = 4_096;
 
+/// So often in a row is an epoch followed in which nothing has committed, before its open record is read without that: a
+/// second, in which a take-over of a busy shard is over.
+const UNBEGUN_MAX: u32 = 10;
+
 /// What readers of one shard are shown.
 #[derive(Debug)]
 pub(super) struct Showing {
@@ -26,6 +30,8 @@ pub(super) struct Showing {
     /// The epoch that the tail has begun.
     epoch: Epoch,
     opening: Option<Opening>,
+    /// How often in a row an epoch was followed that has not begun here.
+    unbegun: u32,
 }
 
 /// An epoch whose open record is being read.
@@ -38,7 +44,7 @@ struct Opening {
 
 impl Showing {
     pub(super) fn new(tail: Arc<Tail>, local: Option<Arc<Local>>) -> Self {
-        Self { tail, local, epoch: Epoch(0), opening: None }
+        Self { tail, local, epoch: Epoch(0), opening: None, unbegun: 0 }
     }
 
     pub(super) fn tail(&self) -> &Arc<Tail> {
@@ -63,13 +69,26 @@ impl Showing {
         self.tell_local(newest);
     }
 
-    /// Says whether a follower hears its owner.
-    pub(super) fn hears_owner(&self, hears: bool) {
-        if self.tail.hears_owner(hears)
+    /// Says, a few times a second, in which epoch this node follows an owner that it hears. One that has not begun that
+    /// epoch does not know where partitions end: the last of the old one may never have come here. Returns the epoch whose
+    /// open record is needed now: that of one in which nothing commits.
+    pub(super) fn follows(&mut self, followed: Option<Epoch>) -> Option<Epoch> {
+        if self.tail.hears_owner(followed == Some(self.epoch))
             && let Some(local) = &self.local
         {
             local.moved(self.tail.shard());
         }
+        let Some(epoch) = followed.filter(|epoch| *epoch > self.epoch()) else {
+            self.unbegun = 0;
+            return None;
+        };
+        self.unbegun += 1;
+        if self.unbegun < UNBEGUN_MAX {
+            return None;
+        }
+        self.unbegun = 0;
+        self.opening = Some(Opening { epoch, held: Vec::new(), stored: Vec::new() });
+        Some(epoch)
     }
 
     /// Takes in committed entries, in log order. Returns the epoch whose open record is needed now, for [`Self::opened`].
@@ -104,7 +123,8 @@ impl Showing {
         }
     }
 
-    /// The open record of an epoch was read, or could not be: then memory begins anew with what commits from here on.
+    /// The open record of an epoch was read, or could not be: then memory begins anew with what commits from here on, and
+    /// stays as it is where nothing has.
     pub(super) fn opened(
         &mut self,
         epoch: Epoch,
@@ -113,6 +133,9 @@ impl Showing {
     ) {
         // A newer one may have come since, or this one may have been given up.
         let Some(opening) = self.opening.take_if(|opening| opening.epoch == epoch) else { return };
+        if states.is_none() && opening.held.is_empty() {
+            return self.tail.stored(opening.stored);
+        }
         self.epoch = epoch;
         self.begin(Authority::Follower, states.unwrap_or_default());
         self.show(epoch, &opening.held, place);
@@ -203,6 +226,31 @@ mod tests {
         showing.committed(Epoch(2), numbered(0, 1), nowhere);
         showing.opened(Epoch(2), Some(&[state(1)]), nowhere);
         assert_eq!(held(&showing), (Epoch(2), Some((0, 2))));
+    }
+
+    /// The last entries of an epoch may have been committed without this copy, and may be the last for a long time.
+    #[test]
+    fn an_epoch_in_which_nothing_commits_is_begun_all_the_same() {
+        let mut showing = shown();
+        assert_eq!(showing.follows(Some(Epoch(1))), None);
+        let authority = |showing: &Showing| showing.tail().standing(&key(0)).authority;
+        assert_eq!(authority(&showing), Authority::Follower);
+        for _ in 1..UNBEGUN_MAX {
+            assert_eq!(showing.follows(Some(Epoch(2))), None);
+            assert_eq!(authority(&showing), Authority::Observer, "where it ends, the owner is asked");
+        }
+        assert_eq!(showing.follows(Some(Epoch(2))), Some(Epoch(2)));
+        assert_eq!(showing.follows(Some(Epoch(2))), None, "it is being read");
+        showing.opened(Epoch(2), None, nowhere);
+        assert_eq!(held(&showing), (Epoch(1), Some((0, 3))), "it could not be read");
+        for _ in 1..UNBEGUN_MAX {
+            assert_eq!(showing.follows(Some(Epoch(2))), None);
+        }
+        assert_eq!(showing.follows(Some(Epoch(2))), Some(Epoch(2)), "again");
+        showing.opened(Epoch(2), Some(&[state(5)]), nowhere);
+        assert_eq!(held(&showing), (Epoch(2), Some((5, 5))), "messages 3 and 4 are in the bucket");
+        assert_eq!(showing.follows(Some(Epoch(2))), None);
+        assert_eq!(authority(&showing), Authority::Follower);
     }
 
     #[test]

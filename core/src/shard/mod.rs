@@ -414,11 +414,12 @@ impl Shard {
         }
     }
 
-    /// Whether this node follows an owner that spoke lately. What a follower that hears nobody knows may be long past:
-    /// the ring can have moved on without it.
-    pub fn hears_its_owner(&self) -> bool {
-        self.ground.accepted.is_some_and(|accepted| accepted.epoch == self.ground.newest_epoch())
-            && self.ground.hears_owner(self.ground.config.node)
+    /// The newest epoch, if this node follows its owner and the owner spoke lately. What a follower that hears nobody knows
+    /// may be long past: the ring can have moved on without it.
+    pub fn followed_epoch(&self) -> Option<Epoch> {
+        let newest = self.ground.newest_epoch();
+        let accepts = self.ground.accepted.is_some_and(|accepted| accepted.epoch == newest);
+        (accepts && self.ground.hears_owner(self.ground.config.node)).then_some(newest)
     }
 
     /// Where the partitions stand, if this node owns the shard.
