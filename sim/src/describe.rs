@@ -36,6 +36,7 @@ pub fn then(then: &Then) -> String {
         }
         Then::Bucket { id, request: wanted } => format!("bucket {}: {}", id.0, request(wanted)),
         Then::Committed { epoch, entries } => format!("Committed e{epoch} {}", run(entries)),
+        Then::Skipped { epoch, below } => format!("Skipped e{epoch} below {below}"),
         other => format!("{other:?}"),
     }
 }

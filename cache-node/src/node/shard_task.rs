@@ -317,6 +317,11 @@ impl Running {
                 }
                 Then::Bucket { id, request } => self.ask_bucket(id, request),
                 Then::Committed { epoch, entries } => self.show(epoch, entries),
+                Then::Skipped { epoch, .. } => {
+                    if let Some(epoch) = self.task.showing.skipped(epoch) {
+                        self.read_open_record(epoch);
+                    }
+                }
                 Then::SlotStored { epoch, slot, ends } => {
                     self.task.showing.stored(ends);
                     if let Some(index) = self.task.bucket.take_index(epoch, slot) {

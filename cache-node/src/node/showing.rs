@@ -39,7 +39,15 @@ pub(super) struct Showing {
 struct Opening {
     epoch: Epoch,
     held: Vec<NumberedEntry>,
+    /// Before which of the held entries some were left out, the last time.
+    skipped: Option<usize>,
     stored: Vec<(PartitionKey, Offset)>,
+}
+
+impl Opening {
+    fn of(epoch: Epoch) -> Self {
+        Self { epoch, held: Vec::new(), skipped: None, stored: Vec::new() }
+    }
 }
 
 impl Showing {
@@ -87,7 +95,7 @@ impl Showing {
             return None;
         }
         self.unbegun = 0;
-        self.opening = Some(Opening { epoch, held: Vec::new(), stored: Vec::new() });
+        self.opening = Some(Opening::of(epoch));
         Some(epoch)
     }
 
@@ -100,19 +108,36 @@ impl Showing {
         place: impl Fn(Epoch, Lsn) -> Option<StowPlace>,
     ) -> Option<Epoch> {
         if epoch <= self.epoch {
-            self.show(epoch, &entries, place);
+            self.show(epoch, &entries, &place);
             return None;
         }
-        let known = self.opening.take().filter(|opening| opening.epoch == epoch);
-        let needed = known.is_none().then_some(epoch);
-        let mut opening = known.unwrap_or(Opening { epoch, held: Vec::new(), stored: Vec::new() });
+        let (opening, needed) = self.opening(epoch);
         opening.held.extend(entries);
-        let overflows = opening.held.len() > HELD_MAX;
-        self.opening = Some(opening);
-        if overflows {
+        if opening.held.len() > HELD_MAX {
             self.opened(epoch, None, place);
         }
         needed
+    }
+
+    /// Entries of an epoch were left out that are in the bucket: nobody here knows where partitions end. Returns the epoch
+    /// whose open record is needed now.
+    pub(super) fn skipped(&mut self, epoch: Epoch) -> Option<Epoch> {
+        if epoch > self.epoch {
+            let (opening, needed) = self.opening(epoch);
+            opening.skipped = Some(opening.held.len());
+            return needed;
+        }
+        self.doubt_ends();
+        None
+    }
+
+    /// The opening of an epoch that has not begun here, and the epoch itself if that is news.
+    fn opening(&mut self, epoch: Epoch) -> (&mut Opening, Option<Epoch>) {
+        let needed = self.opening.as_ref().is_none_or(|opening| opening.epoch != epoch).then_some(epoch);
+        if needed.is_some() {
+            self.opening = None;
+        }
+        (self.opening.get_or_insert_with(|| Opening::of(epoch)), needed)
     }
 
     /// Says up to where partitions are in the bucket.
@@ -138,16 +163,28 @@ impl Showing {
         }
         self.epoch = epoch;
         self.begin(Authority::Follower, states.unwrap_or_default());
-        self.show(epoch, &opening.held, place);
+        let (before, after) = opening.held.split_at(opening.skipped.unwrap_or_default());
+        self.show(epoch, before, &place);
+        if opening.skipped.is_some() {
+            self.doubt_ends();
+        }
+        self.show(epoch, after, &place);
         self.tail.stored(opening.stored);
     }
 
-    fn show(&self, epoch: Epoch, entries: &[NumberedEntry], place: impl Fn(Epoch, Lsn) -> Option<StowPlace>) {
+    fn show(&self, epoch: Epoch, entries: &[NumberedEntry], place: &impl Fn(Epoch, Lsn) -> Option<StowPlace>) {
         for numbered in entries {
             self.tail.append(&numbered.entry, place(epoch, numbered.lsn));
             if let Some(local) = &self.local {
                 local.committed(self.tail.shard(), epoch, &numbered.entry);
             }
+        }
+    }
+
+    fn doubt_ends(&self) {
+        self.tail.doubt_ends();
+        if let Some(local) = &self.local {
+            local.moved(self.tail.shard());
         }
     }
 
@@ -226,6 +263,28 @@ mod tests {
         showing.committed(Epoch(2), numbered(0, 1), nowhere);
         showing.opened(Epoch(2), Some(&[state(1)]), nowhere);
         assert_eq!(held(&showing), (Epoch(2), Some((0, 2))));
+    }
+
+    /// A copy that was away starts at what is stored meanwhile. What it missed may have been the last of some partitions.
+    #[test]
+    fn where_entries_were_left_out_no_end_is_named_until_more_comes() {
+        let mut showing = shown();
+        let authority = |showing: &Showing| showing.tail().standing(&key(0)).authority;
+        assert_eq!(showing.skipped(Epoch(1)), None);
+        assert_eq!(held(&showing), (Epoch(1), Some((0, 3))), "what is in memory is served");
+        assert_eq!(authority(&showing), Authority::Observer);
+        showing.committed(Epoch(1), numbered(9, 5), nowhere);
+        assert_eq!(held(&showing), (Epoch(1), Some((5, 6))));
+        assert_eq!(authority(&showing), Authority::Follower);
+        // In an epoch that has not begun here: what comes before the gap proves nothing, what comes after it does.
+        assert_eq!(showing.committed(Epoch(2), numbered(0, 6), nowhere), Some(Epoch(2)));
+        assert_eq!(showing.skipped(Epoch(2)), None);
+        showing.opened(Epoch(2), Some(&[state(6)]), nowhere);
+        assert_eq!((held(&showing), authority(&showing)), ((Epoch(2), Some((5, 7))), Authority::Observer));
+        assert_eq!(showing.skipped(Epoch(3)), Some(Epoch(3)));
+        assert_eq!(showing.committed(Epoch(3), numbered(4, 9), nowhere), None);
+        showing.opened(Epoch(3), Some(&[state(8)]), nowhere);
+        assert_eq!((held(&showing), authority(&showing)), ((Epoch(3), Some((9, 10))), Authority::Follower));
     }
 
     /// The last entries of an epoch may have been committed without this copy, and may be the last for a long time.

@@ -144,9 +144,13 @@ impl Ground {
     pub(crate) fn follow(&mut self, from: NodeId, copy: Copy, effects: &mut Effects) {
         let epoch = copy.stamp.epoch;
         self.hear(epoch, from, copy.released);
+        // What is held is shown before it is forgotten.
+        self.tell_skipped(epoch, effects);
+        self.follow_commit(copy.stamp, copy.committed, effects);
         let forget = if self.breaks(Flaw::ForgetsCommitted) { copy.committed } else { copy.stored };
         let stored = self.ends_below(epoch, copy.stored);
         self.holdings.stored(epoch, forget, effects);
+        self.tell_skipped(epoch, effects);
         let seen = copy.entries.last().map_or(Lsn(0), |last| last.lsn.next());
         let adoption_missed = self.take_entries(copy.stamp, copy.entries, effects);
         if copy.open || self.breaks(Flaw::ForgetsBeforeTheOpening) {
@@ -217,6 +221,19 @@ impl Ground {
             run.committed = end;
             if !entries.is_empty() {
                 effects.then(Then::Committed { epoch: stamp.epoch, entries });
+            }
+        }
+    }
+
+    /// PROTOCOL R26: a copy starts at what is stored. Whoever shows its entries must know that some will never come.
+    fn tell_skipped(&mut self, epoch: Epoch, effects: &mut Effects) {
+        let silent = self.breaks(Flaw::SkipsInSilence);
+        let run = self.holdings.run_mut(epoch);
+        let below = run.from();
+        if run.committed < below {
+            run.committed = below;
+            if !silent {
+                effects.then(Then::Skipped { epoch, below });
             }
         }
     }

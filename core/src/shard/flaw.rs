@@ -40,6 +40,8 @@ pub enum Flaw {
     ServesBeyondCommitted,
     /// R12: a follower takes what comes, whatever should come next.
     FollowerTakesHoles,
+    /// R26: a follower that starts at what is stored does not say what it left out.
+    SkipsInSilence,
     /// R12: a follower answers for the newest entry that it saw, whatever it lacks below.
     FollowerAnswersForHoles,
     /// R11: a follower forgets what is committed before it is stored.

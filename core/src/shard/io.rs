@@ -293,6 +293,14 @@ pub enum Then {
         /// The entries.
         entries: Vec<NumberedEntry>,
     },
+    /// Entries of the epoch below this number were committed and stored, and this copy was never given them. Readers here
+    /// get them from the bucket; where partitions end, this node does not know until more is committed in them.
+    Skipped {
+        /// Whose order.
+        epoch: Epoch,
+        /// End of what will never be shown here, exclusive.
+        below: Lsn,
+    },
     /// These slots of the own log are stored, in slot order.
     SlotStored {
         /// Whose log.
@@ -335,9 +343,12 @@ impl Then {
     /// leave a gap in the readers' memory.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Committed { .. } | Self::SlotStored { .. } | Self::Stored { .. } | Self::Role(_) | Self::Note(_) => {
-                true
-            }
+            Self::Committed { .. }
+            | Self::Skipped { .. }
+            | Self::SlotStored { .. }
+            | Self::Stored { .. }
+            | Self::Role(_)
+            | Self::Note(_) => true,
             // A full journal waits for frees: they may wait for nothing.
             Self::Free { .. }
             | Self::Send { .. }

@@ -74,5 +74,6 @@ pub const MUTANTS: &[Mutant] = &[
     driver("caches-manifests", "R22", DriverFlaw::CachesManifests, 2000),
     driver("deletes-unvalidated", "R24", DriverFlaw::DeletesUnvalidated, 1000),
     driver("deletes-seals", "R24", DriverFlaw::DeletesSeals, 1000),
+    core("skips-in-silence", "R26", Flaw::SkipsInSilence, 100),
     driver("bucket-overwrites", "R30", DriverFlaw::BucketOverwrites, 100),
 ];

@@ -32,7 +32,18 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// PROTOCOL R26: a process makes entries readable in order, once each per epoch.
+    /// A process says that its readers will not get the entries of an epoch below a number.
+    pub fn skipped(&mut self, process: (usize, u64), epoch: Epoch, below: Lsn) {
+        let position = self.positions.entry(process).or_insert((epoch, Lsn(0)));
+        *position = (*position).max((epoch, below));
+    }
+
+    /// Where the readers of a process stand: in which epoch, and before which entry.
+    pub fn position(&self, process: (usize, u64)) -> Option<(Epoch, Lsn)> {
+        self.positions.get(&process).copied()
+    }
+
+    /// PROTOCOL R26: a process makes entries readable in order, once each per epoch, and says which it leaves out.
     pub fn readable_in_order(
         &mut self,
         process: (usize, u64),
@@ -53,6 +64,9 @@ impl Reads {
         for numbered in entries {
             if numbered.lsn < position.1 {
                 return wrong("a step back", numbered.lsn);
+            }
+            if numbered.lsn > position.1 {
+                return wrong("a step ahead that nobody was told of", numbered.lsn);
             }
             position.1 = numbered.lsn.next();
         }

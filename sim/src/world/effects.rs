@@ -180,7 +180,11 @@ impl World {
                 self.judge(Err(Violation::new("never_halts", what)));
             }
             Then::Note(Note::PastUnreachable { .. }) => self.operator_sees(index),
-            Then::Committed { .. } | Then::SlotStored { .. } | Then::Stored { .. } | Then::Note(_) => {}
+            Then::Committed { .. }
+            | Then::Skipped { .. }
+            | Then::SlotStored { .. }
+            | Then::Stored { .. }
+            | Then::Note(_) => {}
         }
     }
 
@@ -249,6 +253,10 @@ impl World {
     fn watch_promise(&mut self, index: usize, then: &Then) {
         let verdict = match then {
             Then::Committed { epoch, entries } => self.committed((index, self.nodes[index].boot), *epoch, entries),
+            Then::Skipped { epoch, below } => {
+                self.oracle.reads.skipped((index, self.nodes[index].boot), *epoch, *below);
+                Ok(())
+            }
             Then::SlotStored { epoch, slot, ends } => {
                 for (partition, end) in ends {
                     self.oracle.objects.stored_end(*partition, *end);

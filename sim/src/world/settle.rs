@@ -259,7 +259,25 @@ impl World {
                 format!("n{} holds {entries} entries: {}", index + 1, node.journal.summary())
             })?;
         }
+        self.followers_know_the_end()?;
         self.nothing_leaks()
+    }
+
+    /// PROTOCOL R26: whoever follows has shown everything that is committed, or has said what it leaves out.
+    fn followers_know_the_end(&self) -> Result<(), Violation> {
+        let running =
+            || self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node, node.machine.as_ref()?)));
+        let owner = running().map(|(_, _, machine)| machine.status()).find(|status| status.role == "owner");
+        let Some(owner) = owner.filter(|owner| owner.committed > Lsn(0)) else { return Ok(()) };
+        for (index, node, machine) in running() {
+            let shown = self.oracle.reads.position((index, node.boot));
+            let knows = shown.is_some_and(|shown| shown >= (owner.epoch, owner.committed));
+            let follows = machine.followed_epoch() == Some(owner.epoch);
+            Violation::unless(knows || !follows, "followers_know_the_end", || {
+                format!("n{} has shown up to {shown:?} of epoch {}, entry {}", index + 1, owner.epoch, owner.committed)
+            })?;
+        }
+        Ok(())
     }
 
     fn unrest(&self) -> String {

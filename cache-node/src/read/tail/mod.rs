@@ -126,6 +126,14 @@ impl Tail {
         true
     }
 
+    /// Some entries will never come here, of whatever partitions: what is in memory is served on, but until more comes of a
+    /// partition, who reads at its end asks the owner.
+    pub fn doubt_ends(&self) {
+        let mut state = self.lock();
+        state.partitions.values_mut().for_each(PartitionTail::doubt);
+        state.waiters.wake_all();
+    }
+
     /// Leaves the copy set, or was fenced by `epoch`: drops everything and plays no part any more.
     pub fn retire(&self, epoch: Epoch) {
         let mut state = self.lock();
@@ -193,8 +201,11 @@ impl Tail {
     /// What this node may say about the shard, and about one partition.
     pub fn standing(&self, key: &PartitionKey) -> TailStanding {
         let state = self.lock();
-        let range = state.partitions.get(key).map(PartitionTail::range);
-        TailStanding { epoch: state.epoch, authority: state.authority, settled: state.settled, range }
+        let partition = state.partitions.get(key);
+        let doubted = partition.is_some_and(PartitionTail::is_doubted);
+        let authority = if doubted { Authority::Observer } else { state.authority };
+        let range = partition.map(PartitionTail::range);
+        TailStanding { epoch: state.epoch, authority, settled: state.settled, range }
     }
 
     /// Adds what is in memory from `gather.next()` on, without copying. Returns the chunks that follow and have to be

@@ -26,6 +26,8 @@ pub(super) struct PartitionTail {
     end: Offset,
     stored: Offset,
     trim: Offset,
+    /// It may end further on, in the bucket: entries were left out since the last that came here.
+    doubted: bool,
 }
 
 /// A committed chunk or hole.
@@ -106,7 +108,8 @@ impl PartitionTail {
     /// A partition whose first entry here begins at `base`: everything below is in the bucket (a follower starts at
     /// what is stored).
     pub(super) fn starting_at(base: Offset) -> Self {
-        Self { pieces: VecDeque::new(), stowed: 0, start: base, end: base, stored: base, trim: Offset(0) }
+        let trim = Offset(0);
+        Self { pieces: VecDeque::new(), stowed: 0, start: base, end: base, stored: base, trim, doubted: false }
     }
 
     /// A partition as an open record states it: stored up to its end.
@@ -132,6 +135,7 @@ impl PartitionTail {
         if head.end <= self.end {
             return Change::default();
         }
+        self.doubted = false;
         assert!(head.base >= self.end, "R12: committed entries of {} overlap at {}", head.partition, head.base);
         // A jump means that this copy began later: what lies between is stored, and memory begins anew.
         let freed = if head.base > self.end { self.restart(head.base) } else { Freed::default() };
@@ -158,10 +162,20 @@ impl PartitionTail {
         if !covered {
             freed += self.restart(state.end);
         }
-        (self.end, self.stored) = (state.end, state.end);
+        (self.end, self.stored, self.doubted) = (state.end, state.end, false);
         self.stowed = self.stowed.min(self.pieces.len());
         freed += self.trim_to(state.trim);
         freed
+    }
+
+    /// More may have been committed than this node will ever be given: it does not know where the partition ends.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = true;
+    }
+
+    /// Whether it knows where the partition ends.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted
     }
 
     /// Lets go of everything.
