@@ -1,4 +1,4 @@
-//! Drives the watch: a thread of its own with one session, so that a rest of 300 us is one, and so that what the watch
+//! Drives the watch: a thread of its own with one session, so that a rest of 100 us is one, and so that what the watch
 //! costs can be read off the thread's own clock.
 //!
 //! A timer of the runtime sleeps for one to two milliseconds whatever is asked of it; a thread sleeps for 50 us more than
@@ -27,9 +27,9 @@ use crate::ship::Event;
 const RECONNECT_MIN: Duration = Duration::from_millis(20);
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
-/// While few partitions move and are polled ahead, everything else is asked about at this interval: what begins to move
-/// meanwhile waits so much longer, and what moves is not kept waiting for three questions.
-const ASK_INTERVAL: Duration = Duration::from_millis(2);
+/// While few partitions move and are polled ahead, everything else is asked about at this interval, as when nothing moves:
+/// what moves is kept waiting by every such round, which is three questions.
+const ASK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The watch with all that it talks to.
 pub(crate) struct WatchTask {
@@ -112,7 +112,7 @@ impl WatchTask {
             }
             let used = thread_cpu();
             self.health.round(used);
-            std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), moved));
+            std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), !due.is_empty(), moved));
             // A stop, and the SDK's own tasks, get their turn.
             tokio::task::yield_now().await;
         }
