@@ -208,8 +208,8 @@ fn single(args: &LiveArgs, directory: &Path) -> IggyServerSettings {
 fn cluster(args: &LiveArgs, directory: &Path) -> anyhow::Result<Vec<IggyServerSettings>> {
     std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     let config = directory.join("cluster.toml");
-    // The server's own defaults fill in the rest. A dead leader is noticed as soon as it may be.
-    let mut text = "[cluster]\nenabled = true\nname = \"kennel-live\"\nheartbeat_timeout = \"2s\"\n".to_owned();
+    // The server's own defaults fill in the rest.
+    let mut text = "[cluster]\nenabled = true\nname = \"kennel-live\"\n".to_owned();
     let mut replicas = Vec::new();
     for replica in 0..SERVERS {
         let ports = (0..5).map(|_| Ok(free_address()?.port())).collect::<anyhow::Result<Vec<_>>>()?;
