@@ -74,7 +74,13 @@ impl Ahead {
         answers.insert(partition, (now, early));
     }
 
-    /// Takes out the answer for a read from an offset.
+    /// Whether an answer waits: then the reads have enough to do, and another would only replace it.
+    pub(super) fn waits(&self, now: Instant, partition: &PartitionKey) -> bool {
+        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(partition).is_some_and(|(since, _)| now.duration_since(*since) < AGE_MAX)
+    }
+
+    /// Takes out the answer for a read from an offset. One from elsewhere is dropped.
     pub(super) fn take(&self, now: Instant, partition: &PartitionKey, from: Offset) -> Option<Early> {
         let (since, early) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(partition)?;
         (early.from == from && now.duration_since(since) < AGE_MAX).then_some(early)
@@ -120,6 +126,8 @@ mod tests {
         ahead.put(start, key(1), early(5));
         assert!(ahead.take(start, &key(1), Offset(6)).is_none(), "another place");
         ahead.put(start, key(1), early(5));
+        assert!(ahead.waits(start, &key(1)) && !ahead.waits(start, &key(2)));
+        assert!(!ahead.waits(start + AGE_MAX, &key(1)));
         assert!(ahead.take(start + AGE_MAX, &key(1), Offset(5)).is_none(), "too old");
     }
 }

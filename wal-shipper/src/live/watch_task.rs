@@ -143,6 +143,9 @@ impl WatchTask {
         let mut moved = false;
         for (partition, from) in due {
             let (partition, from) = (*partition, *from);
+            if self.ahead.waits(Instant::now(), &partition) {
+                continue;
+            }
             let wanted = Wanted { partition, from, chunk_bytes: AHEAD_BYTES as usize, end_seen: from };
             let count = wanted.poll_count(self.sizes.count(partition, AHEAD_BYTES));
             let polled = match session.poll(Poll { place: place_of(partition), from: wanted.poll_from(), count }).await
