@@ -133,14 +133,16 @@ impl Local {
             if let Some(report) = tail.report(&head.partition) {
                 let (trim, stored, committed) = (report.trim, report.stored, report.committed);
                 let marks = RunMarks { partition: head.partition, epoch, trim, stored, committed };
-                let run = records(marks, head.base, previous, &entry.body).collect();
-                self.put(shard, epoch, run);
+                let run: Vec<_> = records(marks, head.base, previous, &entry.body).collect();
+                self.put(shard, epoch, &run);
             }
         }
         // A hole wakes, too: who waits there asks the node, which declares it.
         if matches!(head.kind, EntryKind::Chunk | EntryKind::Hole(_)) {
             let late = self.wakes.committed(head.partition, head.end);
-            late.into_iter().for_each(|(link, request)| self.request_wake(&link, request));
+            for (link, request) in late {
+                self.request_wake(&link, request);
+            }
         }
     }
 
@@ -152,12 +154,12 @@ impl Local {
             let run: Vec<_> = records(answered.marks, base, previous, piece).collect();
             let Some((last, _)) = run.last() else { return };
             (base, previous) = (last.end, Some(last.last));
-            let new = {
+            let new: Vec<_> = {
                 let filled = self.filled();
                 let held = |head: &RecordHead| filled.slab.holds(&partition, head.base, epoch, head.previous);
                 run.into_iter().filter(|(head, _)| !held(head)).collect()
             };
-            self.put(shard, epoch, new);
+            self.put(shard, epoch, &new);
         }
     }
 
@@ -190,14 +192,14 @@ impl Local {
         }
     }
 
-    fn put(&self, shard: ShardId, epoch: Epoch, run: Vec<(RecordHead, Bytes)>) {
+    fn put(&self, shard: ShardId, epoch: Epoch, run: &[(RecordHead, Bytes)]) {
         let mut taken = (0, 0);
         {
             let mut filled = self.filled();
             if !filled.begin(shard, epoch) {
                 return;
             }
-            for (head, body) in &run {
+            for (head, body) in run {
                 if filled.slab.put(head, body) {
                     taken = (taken.0 + 1, taken.1 + body.len() as u64);
                 }
