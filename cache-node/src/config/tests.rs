@@ -44,7 +44,7 @@ fn the_defaults_are_valid_and_say_what_they_seem_to() {
 #[test]
 fn memory_is_shared_only_where_a_socket_is_named() {
     assert_eq!(set(&["local.bytes=4 MiB"]).expect("valid").local, None);
-    let local = set(&["local.bytes=5000000", "listen.local=/run/kennel/local.sock"]).expect("valid").local;
+    let local = set(&["local.bytes=5000000 B", "listen.local=/run/kennel/local.sock"]).expect("valid").local;
     let expected = LocalSettings { socket: PathBuf::from("/run/kennel/local.sock"), bytes: 4_997_120 };
     assert_eq!(local, Some(expected), "whole pages");
 }

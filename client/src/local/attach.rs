@@ -105,6 +105,6 @@ async fn open(socket: &LocalSocket) -> io::Result<(UnixStream, Grant, OwnedFd)> 
     let grant = Grant::decode(&bytes).filter(|grant| length == bytes.len() && grant.slab == socket.slab);
     match (grant, descriptor) {
         (Some(grant), Some(descriptor)) => Ok((stream, grant, descriptor)),
-        _ => Err(io::ErrorKind::InvalidData.into()),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

@@ -9,7 +9,8 @@ use kennel_protocol::object::{Claim, Copyset, LogPosition, SlotObject};
 use kennel_protocol::wire::{Ask, AskAnswer, ShardMessage};
 
 use super::ground::Ground;
-use super::io::{BucketId, BucketRequest, BucketResult, Effects, Note, Setback, Then};
+use super::io::{BucketId, BucketRequest, BucketResult, Effects, Then};
+use super::note::{Note, Setback};
 use crate::time::Instant;
 
 /// How many nodes of the ring are asked besides those that a claim is to name, once those were silent for a round.

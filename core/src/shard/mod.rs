@@ -25,6 +25,7 @@ mod idle;
 mod in_order;
 mod invariants;
 pub mod io;
+mod note;
 mod owner;
 mod past;
 mod publish;
@@ -40,9 +41,10 @@ pub use flaw::{Flaw, Flaws};
 pub use in_order::InOrder;
 pub use invariants::Violation;
 pub use io::{
-    BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Note, Persist, PersistId, Placement,
-    RecoveredShard, RoleChange, SessionId, Setback, ShardStatus, SlotBody, Then,
+    BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Input, Persist, PersistId, Placement,
+    RecoveredShard, RoleChange, SessionId, ShardStatus, SlotBody, Then,
 };
+pub use note::{Note, Setback};
 pub use weight::Weight;
 
 use kennel_protocol::ids::{Epoch, Lsn, NodeId, Slot};

@@ -13,7 +13,8 @@ use kennel_protocol::wire::{CopyAck, Positions, PositionsRequest, Ship, ShipAck,
 use super::divergence::{Divergence, Divergences};
 use super::flaw::Flaw;
 use super::ground::Ground;
-use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, Note, RoleChange, SessionId, Then};
+use super::io::{BucketId, BucketRequest, BucketResult, CreateOutcome, Effects, RoleChange, SessionId, Then};
+use super::note::Note;
 use super::past::Opening;
 use super::publish::{Published, Publisher};
 use super::replication::{Marks, Replication};
