@@ -9,6 +9,7 @@ use bytes::Bytes;
 use iggy::prelude::{Identifier, IggyClient, TopicClient};
 use kennel_client::Client;
 use kennel_protocol::ids::PartitionId;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
@@ -23,6 +24,9 @@ const TOPICS: u32 = 50;
 const PARTITIONS: u32 = 5_000;
 const SECONDS: u64 = 1_800;
 const PAYLOAD_BYTES: usize = 500;
+/// What a server keeps open of each partition, with room to spare, and besides.
+const FILES_OF_A_PARTITION: u64 = 8;
+const FILES_BESIDE: u64 = 4096;
 /// The trickle: between two messages, over all partitions in turn.
 const TRICKLE: Duration = Duration::from_millis(5);
 /// A burst, and what it brings to one topic.
@@ -49,8 +53,9 @@ struct SoakReport {
 }
 
 pub(super) async fn soak(args: &LiveArgs) -> anyhow::Result<bool> {
-    let mut world = World::start(args, 1).await?;
     let (partitions, seconds) = (args.partitions.unwrap_or(PARTITIONS), args.seconds.unwrap_or(SECONDS));
+    allow_open_files(u64::from(partitions) * FILES_OF_A_PARTITION + FILES_BESIDE)?;
+    let mut world = World::start(args, 1).await?;
     let producer = world.server().client().await?;
     for topic in 0..TOPICS {
         create_topic(&producer, STREAM, &name(topic), partitions / TOPICS).await?;
@@ -75,6 +80,19 @@ pub(super) async fn soak(args: &LiveArgs) -> anyhow::Result<bool> {
         &samples,
         SoakReport { seconds, partitions, memory: BTreeMap::new(), partitions_behind, bars_met: false },
     )
+}
+
+/// The server keeps the files of all partitions open, and inherits our limit.
+fn allow_open_files(needed: u64) -> anyhow::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let limit = Rlimit { current: Some(needed), maximum: maximum.map(|maximum| maximum.max(needed)) };
+    let raised = setrlimit(Resource::Nofile, limit);
+    raised.with_context(|| {
+        format!("the server needs {needed} open files: `ulimit -n {needed}` as root, or fewer --partitions")
+    })
 }
 
 fn name(topic: u32) -> String {
