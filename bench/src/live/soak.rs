@@ -24,8 +24,8 @@ const TOPICS: u32 = 50;
 const PARTITIONS: u32 = 5_000;
 const SECONDS: u64 = 1_800;
 const PAYLOAD_BYTES: usize = 500;
-/// What a server keeps open of each partition, with room to spare, and besides.
-const FILES_OF_A_PARTITION: u64 = 8;
+/// What a server keeps open of each partition (four files, and one to spare), and besides.
+const FILES_OF_A_PARTITION: u64 = 5;
 const FILES_BESIDE: u64 = 4096;
 /// The trickle: between two messages, over all partitions in turn.
 const TRICKLE: Duration = Duration::from_millis(5);
