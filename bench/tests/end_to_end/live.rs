@@ -48,7 +48,6 @@ impl LiveShipper {
                 interval_min: Duration::from_micros(300),
                 interval_idle: Duration::from_millis(5),
                 core_percent: 10,
-                ahead_percent: 20,
             },
             data_dir: None,
             barrier: Some(BarrierSettings { consumer: CONSUMER.to_owned(), interval: Duration::from_secs(1) }),

@@ -43,8 +43,6 @@ pub struct WatchConfig {
     pub interval_idle: Duration,
     /// The share of a core that rounds may take.
     pub core_percent: u32,
-    /// The same while few partitions move, which are polled at once.
-    pub ahead_percent: u32,
 }
 
 /// `[barrier]`
@@ -92,15 +90,12 @@ impl Config {
     /// Everything about shipping live, checked.
     pub fn live(&self) -> Result<LiveSettings, ConfigError> {
         let relation = |key, reason| Err(ConfigError::Relation { key, reason });
-        let WatchConfig { interval_min, interval_idle, core_percent, ahead_percent } = self.watch;
+        let WatchConfig { interval_min, interval_idle, core_percent } = self.watch;
         if interval_min.is_zero() || interval_min > interval_idle {
             return relation("watch.interval_min", "must be above zero and at most watch.interval_idle");
         }
         if !(1..=100).contains(&core_percent) {
             return relation("watch.core_percent", "must be between 1 and 100");
-        }
-        if !(core_percent..=100).contains(&ahead_percent) {
-            return relation("watch.ahead_percent", "must be at least watch.core_percent and at most 100");
         }
         if !(1..=64).contains(&self.iggy.sessions) {
             return relation("iggy.sessions", "must be between 1 and 64");
@@ -115,7 +110,7 @@ impl Config {
             shipper,
             patience: self.ring.patience,
             filter: self.filter()?,
-            pace: PaceLimits { interval_min, interval_idle, core_percent, ahead_percent },
+            pace: PaceLimits { interval_min, interval_idle, core_percent },
             data_dir: self.data_dir().ok().map(std::path::Path::to_owned),
             barrier: (!consumer.is_empty()).then_some(BarrierSettings { consumer, interval }),
         })
@@ -163,7 +158,6 @@ mod tests {
         for (key, value) in [
             ("watch.interval_min", figment::value::Value::from("1s")),
             ("watch.core_percent", 0.into()),
-            ("watch.ahead_percent", 9.into()),
             ("iggy.sessions", 0.into()),
             ("barrier.interval", "10ms".into()),
         ] {

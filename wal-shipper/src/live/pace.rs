@@ -21,8 +21,6 @@ pub struct PaceLimits {
     pub interval_idle: Duration,
     /// The share of a core that rounds may take, in percent.
     pub core_percent: u32,
-    /// The same for rounds that poll what moves at once, because it is little.
-    pub ahead_percent: u32,
 }
 
 /// See the module's documentation.
@@ -39,11 +37,10 @@ impl Pace {
         Self { limits, rest: limits.interval_min, quiet: Duration::ZERO }
     }
 
-    /// The rest after a round that cost so much of a core, took so long, polled ahead or not, and saw something move or
-    /// not.
-    pub fn rest(&mut self, cost: Duration, took: Duration, ahead: bool, moved: bool) -> Duration {
-        let PaceLimits { interval_min, interval_idle, core_percent, ahead_percent } = self.limits;
-        let percent = if ahead { ahead_percent } else { core_percent }.clamp(1, 100);
+    /// The rest after a round that cost so much of a core, took so long, and saw something move or not.
+    pub fn rest(&mut self, cost: Duration, took: Duration, moved: bool) -> Duration {
+        let PaceLimits { interval_min, interval_idle, core_percent } = self.limits;
+        let percent = core_percent.clamp(1, 100);
         let affordable = (cost * (100 - percent) / percent).saturating_sub(took.saturating_sub(cost));
         let floor = interval_min.max(affordable);
         self.quiet = if moved { Duration::ZERO } else { self.quiet + took + self.rest };
@@ -61,7 +58,6 @@ mod tests {
         interval_min: Duration::from_micros(300),
         interval_idle: Duration::from_millis(5),
         core_percent: 10,
-        ahead_percent: 20,
     };
 
     const fn micros(micros: u64) -> Duration {
@@ -71,12 +67,10 @@ mod tests {
     #[test]
     fn a_round_that_costs_more_rests_longer() {
         let mut pace = Pace::new(LIMITS);
-        assert_eq!(pace.rest(micros(10), micros(100), false, true), micros(300));
+        assert_eq!(pace.rest(micros(10), micros(100), true), micros(300));
         // 100 us of a core in every millisecond: 900 us not computing, of which 200 us were spent waiting for answers.
-        assert_eq!(pace.rest(micros(100), micros(300), false, true), micros(700));
-        // Twice the share: 400 us not computing, of which 50 us were spent waiting.
-        assert_eq!(pace.rest(micros(100), micros(150), true, true), micros(350));
-        assert_eq!(pace.rest(micros(2_000), micros(3_000), false, true), micros(17_000));
+        assert_eq!(pace.rest(micros(100), micros(300), true), micros(700));
+        assert_eq!(pace.rest(micros(2_000), micros(3_000), true), micros(17_000));
     }
 
     #[test]
@@ -84,10 +78,10 @@ mod tests {
         let mut pace = Pace::new(LIMITS);
         let mut rests = Vec::new();
         for _ in 0..1_000 {
-            rests.push(pace.rest(micros(20), micros(120), false, false));
+            rests.push(pace.rest(micros(20), micros(120), false));
         }
         assert!(rests[..90].iter().all(|rest| *rest == micros(300)), "it slept too early");
         assert!(rests.is_sorted() && rests[999] == LIMITS.interval_idle);
-        assert_eq!(pace.rest(micros(20), micros(120), false, true), micros(300));
+        assert_eq!(pace.rest(micros(20), micros(120), true), micros(300));
     }
 }

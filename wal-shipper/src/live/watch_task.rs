@@ -1,4 +1,4 @@
-//! Drives the watch: a thread of its own with one session, so that a rest of 100 us is one, and so that what the watch
+//! Drives the watch: a thread of its own with one session, so that a rest of 300 us is one, and so that what the watch
 //! costs can be read off the thread's own clock.
 //!
 //! A timer of the runtime sleeps for one to two milliseconds whatever is asked of it; a thread sleeps for 50 us more than
@@ -112,7 +112,7 @@ impl WatchTask {
             }
             let used = thread_cpu();
             self.health.round(used);
-            std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), !due.is_empty(), moved));
+            std::thread::sleep(self.pace.rest(used.saturating_sub(cpu), started.elapsed(), moved));
             // A stop, and the SDK's own tasks, get their turn.
             tokio::task::yield_now().await;
         }
