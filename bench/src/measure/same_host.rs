@@ -18,6 +18,7 @@ use super::figures::{say, write_json};
 use super::load::Shape;
 use super::ship_cost::Shipping;
 use super::stage::{Stage, StageSettings, directory_bucket};
+use super::usage::Usage;
 
 /// A chunk of some 63 KiB: one record.
 const CHUNK: Shape = Shape { messages: 60, payload_bytes: 1_000 };
@@ -206,16 +207,15 @@ impl Bench {
     async fn idle(&self, stage: &Stage) -> anyhow::Result<(f64, f64)> {
         let mut follower = self.at_the_end(&self.shared).await?;
         let following = tokio::spawn(async move { follower.next().await });
-        let (node, reader) = (stage.process(0)?, std::process::id());
-        let before = (cpu_seconds(node)?, cpu_seconds(reader)?);
-        let began = Instant::now();
+        let node = *stage.processes().first().context("the node runs")?;
+        let used = || anyhow::Ok([Usage::of(node)?, Usage::of(std::process::id())?]);
+        let (began, before) = (Instant::now(), used()?);
         sleep(IDLE).await;
-        let seconds = began.elapsed().as_secs_f64();
-        let percent = |before: f64, after: f64| 100.0 * (after - before) / seconds;
-        let used = (percent(before.0, cpu_seconds(node)?), percent(before.1, cpu_seconds(reader)?));
+        let (seconds, after) = (began.elapsed().as_secs_f64(), used()?);
+        let percent = |at: usize| 100.0 * after[at].since(before[at]).as_secs_f64() / seconds;
         ensure!(!following.is_finished(), "something came");
         following.abort();
-        Ok(used)
+        Ok((percent(0), percent(1)))
     }
 
     /// Many followers of one partition: until the last one has it, and what that cost the network.
@@ -251,15 +251,6 @@ impl Bench {
         let after = stage.traffic().await?;
         Ok((Micros::of(times), after.0 - before.0, after.1 - before.1))
     }
-}
-
-/// What a process has used of processors, from its line in /proc, in which ticks are hundredths of a second.
-fn cpu_seconds(process: u32) -> anyhow::Result<f64> {
-    let line = std::fs::read_to_string(format!("/proc/{process}/stat")).context("look at a process")?;
-    // The name may hold spaces, and ends with the last parenthesis.
-    let fields: Vec<&str> = line.rsplit_once(')').context("a name")?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("a number");
-    Ok(f64::from(ticks(11)? + ticks(12)?) / 100.0)
 }
 
 impl Micros {
@@ -349,12 +340,5 @@ mod tests {
     fn percentiles_are_of_what_was_given() {
         let micros = Micros::of((1..=1_000).map(Duration::from_micros).collect());
         assert!((micros.p50_us - 500.0).abs() < 2.0 && (micros.p99_us - 990.0).abs() < 2.0, "{micros:?}");
-    }
-
-    #[test]
-    fn a_process_has_used_some_of_a_processor() {
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_millis(100) {}
-        assert!(cpu_seconds(std::process::id()).expect("this process") > 0.0);
     }
 }

@@ -180,11 +180,6 @@ impl Stage {
         self.places.iter().filter_map(|place| place.child.as_ref().and_then(Child::id)).collect()
     }
 
-    /// A node's process.
-    pub(super) fn process(&self, at: usize) -> anyhow::Result<u32> {
-        self.places[at].child.as_ref().and_then(Child::id).context("it runs")
-    }
-
     /// Bytes that the first node answered readers with over the network, and bytes that it wrote for readers of its host.
     pub(super) async fn traffic(&self) -> anyhow::Result<(u64, u64)> {
         let text = self.http.get(format!("http://{}/metrics", self.places[0].http)).send().await?.text().await?;
