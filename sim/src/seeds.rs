@@ -29,7 +29,10 @@ pub const REGRESSIONS: &[Regression] = &[
         9219,
         "R10: a tail that took longer to adopt than a claimant waits was gathered for ever, by one after the other",
     ),
-    deep(21_493, "R8: a shipper heard of a commit while the owner's own readers still waited for the disk to see it"),
+    deep(
+        21_493,
+        "DESIGN 1: a shipper heard of a commit while the owner's own readers still waited for the disk to see it",
+    ),
     deep(41_948, "R27: whoever was quick took what its owner handed to another, who was handed it again, for ever"),
     deep(101_896, "the world took requests of the storm that were still to land for a leak"),
     deep(900_788, "R13: the world's shipper, told where a partition continues, never asked how far it is stored"),

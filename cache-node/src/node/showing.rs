@@ -95,8 +95,7 @@ impl Showing {
             return None;
         }
         self.unbegun = 0;
-        self.opening = Some(Opening::of(epoch));
-        Some(epoch)
+        self.opening(epoch).1
     }
 
     /// Takes in committed entries, in log order. Returns the epoch whose open record is needed now, for [`Self::opened`].
