@@ -41,9 +41,6 @@ pub(super) async fn both(args: &VersusArgs) -> anyhow::Result<Vec<Presence>> {
     stage.whole().await?;
     let payload_bytes = usize::try_from(MESSAGE_BYTES).context("small")?;
     let mut shipping = Shipping::open(&mut stage, Shape { messages: MESSAGES, payload_bytes }).await?;
-    for _ in 0..BATCHES {
-        shipping.ship().await?;
-    }
     let (identity, settings) = (stage.reader()?, ClientSettings::new(stage.addresses()));
     let quic = Client::connect(ClientSettings { local: false, ..settings.clone() }, &identity).await?;
     let shared = Client::connect(settings, &identity).await?;
@@ -53,6 +50,10 @@ pub(super) async fn both(args: &VersusArgs) -> anyhow::Result<Vec<Presence>> {
         }
     };
     timeout(ATTACH, attached).await.context("the node shares no memory")?;
+    // Only now: a node writes into its memory for readers that have it.
+    for _ in 0..BATCHES {
+        shipping.ship().await?;
+    }
     let (stage, partition) = (Arc::new(stage), shipping.partition());
     let reader = |client, shared| {
         let stage = Arc::clone(&stage);
