@@ -1,5 +1,6 @@
 //! One run, from the first process to the written result.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -182,10 +183,9 @@ impl Session {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let reports = client.partitions().await?;
-            let stored = |line: &super::ledger::Line| {
-                reports.iter().any(|report| report.partition == line.key && report.stored >= end)
-            };
-            let missing = self.ledger.partitions.iter().filter(|line| !stored(line)).count();
+            let stored: BTreeSet<_> =
+                reports.iter().filter(|report| report.stored >= end).map(|report| report.partition).collect();
+            let missing = self.ledger.partitions.iter().filter(|line| !stored.contains(&line.key)).count();
             if missing == 0 {
                 return Ok(());
             }
