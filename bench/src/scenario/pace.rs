@@ -9,8 +9,6 @@ use tokio::sync::mpsc;
 
 /// Due times that wait for their work: past this the thread waits too, and the due times stay what they are.
 const WAITING_MAX: usize = 1_024;
-/// Pieces that come in one go are looked for so far apart.
-const GRAIN: Duration = Duration::from_micros(200);
 
 /// Due times, one by one. Dropping it ends its thread within an interval.
 #[derive(Debug)]
@@ -25,11 +23,8 @@ impl Pace {
         std::thread::spawn(move || {
             let mut next = start;
             while next < end {
-                let wait = next.saturating_duration_since(Instant::now());
-                // Finer intervals than the kernel wakes for come in bunches, each piece with its own due time.
-                if wait > GRAIN || interval > GRAIN {
-                    std::thread::sleep(wait);
-                }
+                // Never early. Finer intervals than the kernel wakes for come in bunches, each piece with its own due time.
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
                 if sender.blocking_send(next).is_err() {
                     return;
                 }
@@ -61,6 +56,18 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_comes_before_it_is_due() {
+        let start = Instant::now();
+        let mut pace = Pace::start(start, Duration::from_micros(50), start + Duration::from_millis(20));
+        let mut count = 0;
+        while let Some(due) = pace.next().await {
+            assert!(Instant::now() >= due, "piece {count} came early");
+            count += 1;
+        }
+        assert_eq!(count, 400);
+    }
 
     #[tokio::test]
     async fn a_slow_worker_moves_no_due_time() {
