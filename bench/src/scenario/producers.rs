@@ -130,6 +130,9 @@ impl Feed {
             let Some(lane) = self.open(&reach, &mut listeners).await? else {
                 // What is due meanwhile is due all the same.
                 let over = self.admit(&mut plan, &mut turn)?;
+                if over && self.shared.outstanding.load(Ordering::Acquire) == 0 {
+                    return Ok(());
+                }
                 let since = over.then(|| *ended.get_or_insert_with(Instant::now));
                 ensure!(since.is_none_or(|at| at.elapsed() < patience), "shard {} has no owner", self.shard);
                 sleep(AGAIN).await;
