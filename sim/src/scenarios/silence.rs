@@ -22,11 +22,16 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// Three nodes with the timing of real ones, in a network that loses some messages, as links do that are made anew.
 fn world(seed: u64, copies: u8) -> World {
+    world_where(seed, copies, |_| {})
+}
+
+fn world_where(seed: u64, copies: u8, change: impl Fn(&mut Plan)) -> World {
     let mut plan = Plan::calm(3);
     plan.copies = copies;
     plan.rotation = usize::try_from(seed % 3).expect("small");
     plan.timing.open_timeout = seconds(10);
     plan.weather.loss = 50;
+    change(&mut plan);
     let mut world = flows(World::new(plan, seed, Trace::recording()));
     world.pass(SETTLED);
     world.wait_until("an owner", |world| world.owner().is_some());
@@ -125,4 +130,26 @@ fn f3_a_copy_that_falls_silent_in_the_middle_of_a_claim_does_not_hold_it_up() {
         assert!(took < TAKE_OVER_MAX, "seed {seed}: {took:?} without an owner");
         world.end_well();
     }
+}
+
+/// F3, R6: an owner has claimed with one other copy while the third node was away, and that copy falls silent when the third
+/// is back. It cannot commit any more, and does not wait for a placement to prove itself before it takes the third in.
+#[test]
+fn f3_an_owner_that_cannot_commit_takes_another_copy_at_once() {
+    let mut stuck = 0;
+    for seed in 0..SEEDS {
+        let mut world = world_where(seed, 2, |plan| plan.timing.move_after = SILENCE);
+        let owner = world.owner().expect("data flows");
+        let other = (0..3).filter(|node| *node != owner).nth(usize::try_from(seed % 2).expect("small"));
+        world.pause_node(other.expect("there are two"), SILENCE);
+        let silent = world.now();
+        world.pass(millis(1000));
+        let before = world.acknowledged();
+        world.wait_until("data that flows", move |world| world.acknowledged() > before);
+        let took = world.now().since(silent);
+        assert!(took < TAKE_OVER_MAX, "seed {seed}: {took:?} without an acknowledgement");
+        stuck += u32::from(took > millis(1500));
+        world.end_well();
+    }
+    assert!(stuck > 0, "in no world was the silent node the copy");
 }

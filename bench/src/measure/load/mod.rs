@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use kennel_client::{Client, FetchFrom};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ProcessId, ShardId};
-use kennel_protocol::wire::{Message, PositionsRequest, Ship, ShipAck};
+use kennel_protocol::wire::{Message, PartitionMarks, PositionsRequest, Ship, ShipAck};
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
 use kennel_transport::session::Session;
@@ -164,26 +164,30 @@ impl Shared {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an owner's word; whether it still takes chunks, as they come.
-    fn take(&self, ack: &ShipAck) -> bool {
+    /// Takes an owner's marks. What was sent to the owner before may be acknowledged by the next one's positions alone.
+    fn learn(&self, shard: ShardId, epoch: Epoch, marks: &[PartitionMarks]) {
         let now = Instant::now();
         let mut guard = self.heard();
         let heard = &mut *guard;
-        for marks in &ack.marks {
+        for marks in marks {
             let known = heard.committed.entry(marks.partition).or_default();
             if marks.committed <= *known {
                 continue;
             }
             *known = marks.committed;
-            heard.first.entry((ack.shard, ack.epoch)).or_insert(now);
-            let newest = heard.newest.entry(ack.shard).or_default();
-            if ack.epoch < *newest {
+            heard.first.entry((shard, epoch)).or_insert(now);
+            let newest = heard.newest.entry(shard).or_default();
+            if epoch < *newest {
                 let partition = marks.partition;
-                heard.late.push(format!("epoch {} acknowledged {partition} after epoch {newest} had", ack.epoch));
+                heard.late.push(format!("epoch {epoch} acknowledged {partition} after epoch {newest} had"));
             }
-            *newest = ack.epoch.max(*newest);
+            *newest = epoch.max(*newest);
         }
-        drop(guard);
+    }
+
+    /// Takes an owner's word; whether it still takes chunks, as they come.
+    fn take(&self, ack: &ShipAck) -> bool {
+        self.learn(ack.shard, ack.epoch, &ack.marks);
         if let Some(refusal) = ack.refusal {
             use kennel_protocol::wire::ShipRefusal::{Halted, JournalFull, NotOwner, UploadsBehind};
             match refusal {
@@ -244,6 +248,9 @@ impl Owned {
             let answer = caller.call(question, tokio::time::Instant::now() + ANSWER).await.ok()?;
             let Message::Positions(positions) = answer else { return None };
             let placed = streams.iter_mut().zip(&positions.marks).all(|(stream, marks)| stream.seek(marks.next));
+            if positions.epoch >= epoch {
+                shared.learn(shard, positions.epoch, &positions.marks);
+            }
             placed.then_some((positions.epoch, Self { shard, session, caller, inbound, streams }))
         };
         let (found, lane) = timeout(ANSWER * 2, opening).await.ok().flatten()?;

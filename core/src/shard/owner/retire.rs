@@ -67,7 +67,9 @@ impl Owner {
         let known = self.misplaced.take().filter(|known| (known.wanted, &known.copies) == (wanted, &copies));
         let since = known.map_or(ground.now, |known| known.since);
         self.misplaced = Some(Misplaced { since, wanted, copies });
-        if ground.now.since(since) >= ground.config.timing.move_after {
+        // Load that moves too early costs little, and an owner that cannot commit costs everything.
+        let is_stuck = wanted == Retiring::Copyset && !self.can_commit(ground);
+        if is_stuck || ground.now.since(since) >= ground.config.timing.move_after {
             self.retiring = Some(wanted);
         }
     }
@@ -86,6 +88,13 @@ impl Owner {
         let end = ground.holdings.run(self.claim.epoch)?.end();
         let ready = first != ground.config.node && self.replication.is_caught_up(ground, first, end);
         ready.then_some((Retiring::Handover, Vec::new()))
+    }
+
+    /// Whether live nodes hold a quorum of the copy set.
+    fn can_commit(&self, ground: &Ground) -> bool {
+        let copies = self.claim.copyset.copies.iter();
+        let live = copies.filter(|(journal, _)| ground.placement.holder(*journal).is_some()).count();
+        live >= usize::from(self.claim.copyset.quorum)
     }
 
     /// Whether a journal of the copy set is gone.
