@@ -3,6 +3,7 @@
 //! A call that was not answered is *unknown*, never failed: it may have happened. This file knows messages as a whole
 //! and none in particular.
 
+mod outbox;
 mod room;
 mod tasks;
 
@@ -21,14 +22,15 @@ use crate::close::Advice;
 use crate::frames::{FrameReadError, FrameWriteError};
 use crate::session::{LaneStream, Opener};
 
+use outbox::{Outbox, Outgoing};
 use room::Room;
-use tasks::{Outgoing, Pending, PendingCall, ReaderTask, Received};
+use tasks::{Pending, PendingCall, ReaderTask, Received};
 
 /// Bytes of frames that wait for the transport: below its send window, so that nobody overtakes whoever waits there.
 const OUTGOING_BYTES_MAX: u32 = 2 * 1024 * 1024;
 
-/// Frames that wait for the transport.
-const OUTGOING_MAX: usize = 1024;
+/// The least room that a frame takes: what waits for the transport is bounded to 1,024 frames, too.
+const OUTGOING_FRAME_MIN: usize = 2 * 1024;
 
 /// Bytes of incoming messages that wait for [`Inbound::next`]. One message may be larger on its own.
 const INBOUND_BYTES_MAX: u32 = 8 * 1024 * 1024;
@@ -59,7 +61,7 @@ impl fmt::Display for Correlation {
 /// The asking side of a lane, and the answering one: both ends of a lane may call. Clones share the lane; when the last is
 /// gone, the lane's sending direction finishes.
 ///
-/// Must be made inside a tokio runtime: two tasks move the frames.
+/// Must be made inside a tokio runtime: two tasks belong to a lane.
 #[derive(Debug, Clone)]
 pub struct Caller {
     shared: Arc<Shared>,
@@ -69,13 +71,19 @@ pub struct Caller {
 
 #[derive(Debug)]
 struct Shared {
-    outgoing: mpsc::Sender<Outgoing>,
+    outbox: Arc<Outbox>,
     room: Room,
     pending: Pending,
     /// The side that opened the lane asks with odd numbers, the other with even ones: they never meet.
     next_correlation: AtomicU64,
     /// Ends with the last of this and [`Inbound`].
     _reader: Arc<ReaderTask>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
 }
 
 /// What the peer sends unasked: questions, and messages that expect no answer.
@@ -106,13 +114,12 @@ impl Caller {
             Opener::Peer => (2, 0),
         };
         let pending = Pending::new(parity);
-        let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
         let (inbound, received) = mpsc::channel(INBOUND_MAX);
-        tokio::spawn(tasks::write(lane.sink, queue, pending.clone()));
+        let outbox = Outbox::start(lane.sink, pending.clone());
         let reader = tasks::read(lane.source, inbound, Room::new(INBOUND_BYTES_MAX), pending.clone());
         let reader = Arc::new(ReaderTask::spawn(reader));
         let shared = Shared {
-            outgoing,
+            outbox,
             room: Room::new(OUTGOING_BYTES_MAX),
             pending: pending.clone(),
             next_correlation: AtomicU64::new(first),
@@ -175,10 +182,9 @@ impl Caller {
     async fn queue(&self, message: &Message, correlation: Correlation) -> Result<(), CallError> {
         let frame = message.encode(correlation.0);
         frame.check_limits().map_err(CallError::TooLarge)?;
-        let room = self.shared.room.take(frame.len()).await;
-        let queued = self.shared.outgoing.send(Outgoing { frame, room }).await;
-        // The writer has gone, and says why before it goes.
-        queued.map_err(|_| CallError::LaneOver(self.over().unwrap_or(LaneOver::FinishedByPeer)))
+        let room = self.shared.room.take(frame.len().max(OUTGOING_FRAME_MIN)).await;
+        let sent = self.shared.outbox.send(Outgoing { frame, room });
+        sent.map_err(|_| CallError::LaneOver(self.over().unwrap_or(LaneOver::FinishedByPeer)))
     }
 
     fn resolve(

@@ -2,13 +2,15 @@
 //!
 //! Answers leave in pieces as they lie in memory: nothing is put together only to be sent.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use kennel_protocol::frame::Frame;
+use kennel_protocol::wire::codec::WireDecodeError;
 use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, Follow, Message, Role};
-use kennel_transport::frames::FrameSink;
+use kennel_transport::frames::{FrameSink, FrameWriteError};
 use kennel_transport::session::LaneStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::answers::Answers;
@@ -24,50 +26,83 @@ const ANSWERS_MAX: usize = 16;
 const FOLLOW_WAIT_MILLIS: u32 = 10_000;
 
 /// Answers until the lane ends.
-pub(super) async fn run(answers: Arc<Answers>, guest: Guest, mut lane: LaneStream) {
-    let (replies, queue) = mpsc::channel(ANSWERS_MAX);
-    let writer = tokio::spawn(write(lane.sink, queue));
-    let turns = Arc::new(Semaphore::new(QUESTIONS_MAX));
-    let mut tasks = JoinSet::new();
-    while let Ok(Some(frame)) = lane.source.next().await {
-        let correlation = frame.correlation;
-        let Ok(message) = Message::decode(frame) else { break };
-        let turn = Arc::clone(&turns).acquire_owned().await.expect("the semaphore is never closed");
-        let (answers, guest, replies) = (Arc::clone(&answers), guest.clone(), replies.clone());
-        tasks.spawn(async move {
-            match message {
-                // What is found stands in the node's status: readers may not put it there.
-                Message::CompareRequest(_) if guest.role != Role::Shipper => {
-                    let error = refuse(ErrorCode::NotAllowed, "only shippers compare", None);
-                    drop(replies.send(Message::Error(error).encode(correlation)).await);
-                }
-                Message::Follow(follow) => push(&answers, follow, correlation, &replies).await,
-                message => drop(replies.send(answers.frame(message, &guest, correlation).await).await),
+///
+/// What is known without waiting is answered by the task that read the question: a switch to another one costs more than
+/// most answers. Everything else, and every follow, gets a task of its own.
+pub(super) async fn run(answers: Arc<Answers>, guest: Guest, lane: LaneStream) {
+    let LaneStream { mut sink, mut source, .. } = lane;
+    let (replies, mut answered) = mpsc::channel(ANSWERS_MAX);
+    let mut desk = Desk { answers, guest, replies, tasks: JoinSet::new() };
+    loop {
+        let is_full = desk.is_full();
+        let reply = tokio::select! {
+            Some(reply) = answered.recv() => Some(reply),
+            Some(_) = desk.tasks.join_next(), if is_full => None,
+            asked = source.next(), if !is_full => {
+                let Ok(Some(question)) = asked else { break };
+                let Ok(reply) = desk.take(question).await else { break };
+                reply
             }
-            drop(turn);
-        });
-        while tasks.try_join_next().is_some() {}
+        };
+        let Some(reply) = reply else { continue };
+        if send(&mut sink, reply, &mut answered).await.is_err() {
+            break;
+        }
     }
-    tasks.shutdown().await;
-    drop(replies);
-    drop(writer.await);
+    desk.tasks.shutdown().await;
 }
 
-async fn write(mut sink: FrameSink, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(frame) = queue.recv().await {
-        if sink.feed(frame).await.is_err() {
-            return;
-        }
-        // Small answers that are ready go together.
-        while let Ok(frame) = queue.try_recv() {
-            if sink.feed(frame).await.is_err() {
-                return;
-            }
-        }
-        if sink.flush().await.is_err() {
-            return;
-        }
+/// Where the questions of one lane are answered.
+struct Desk {
+    answers: Arc<Answers>,
+    guest: Guest,
+    /// What tasks have answered.
+    replies: mpsc::Sender<Frame>,
+    tasks: JoinSet<()>,
+}
+
+impl Desk {
+    /// Whether the next question waits in the lane.
+    fn is_full(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.len() >= QUESTIONS_MAX
     }
+
+    /// Answers a question, or gives it to a task and returns nothing.
+    async fn take(&mut self, question: Frame) -> Result<Option<Frame>, WireDecodeError> {
+        let correlation = question.correlation;
+        let message = Message::decode(question)?;
+        let (answers, guest, replies) = (Arc::clone(&self.answers), self.guest.clone(), self.replies.clone());
+        if let Message::Follow(follow) = message {
+            self.tasks.spawn(async move { push(&answers, follow, correlation, &replies).await });
+            return Ok(None);
+        }
+        let mut answer = Box::pin(async move { answer(&answers, message, &guest, correlation).await });
+        tokio::select! {
+            biased;
+            reply = &mut answer => return Ok(Some(reply)),
+            () = ready(()) => {}
+        }
+        self.tasks.spawn(async move { drop(replies.send(answer.await).await) });
+        Ok(None)
+    }
+}
+
+async fn answer(answers: &Answers, question: Message, guest: &Guest, correlation: u64) -> Frame {
+    // What is found stands in the node's status: readers may not put it there.
+    if matches!(question, Message::CompareRequest(_)) && guest.role != Role::Shipper {
+        return Message::Error(refuse(ErrorCode::NotAllowed, "only shippers compare", None)).encode(correlation);
+    }
+    answers.frame(question, guest, correlation).await
+}
+
+async fn send(sink: &mut FrameSink, reply: Frame, others: &mut mpsc::Receiver<Frame>) -> Result<(), FrameWriteError> {
+    sink.feed(reply).await?;
+    // Small answers that are ready go together.
+    while let Ok(reply) = others.try_recv() {
+        sink.feed(reply).await?;
+    }
+    sink.flush().await
 }
 
 /// Pushes batches as they commit, until an error or until nobody takes them.

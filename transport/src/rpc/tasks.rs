@@ -1,23 +1,15 @@
-//! The two tasks of a lane with calls, and what they share: the calls that wait for answers.
+//! The reading task of a lane with calls, and the calls that wait for answers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kennel_protocol::frame::Frame;
 use kennel_protocol::wire::Message;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::room::Room;
 use super::{Correlation, Incoming, LaneOver};
-use crate::frames::{FrameSink, FrameSource, FrameWriteError};
-
-/// A frame that waits for the transport, with the room that it takes.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    pub(super) frame: Frame,
-    pub(super) room: OwnedSemaphorePermit,
-}
+use crate::frames::FrameSource;
 
 /// A message that waits for its reader, with the room that it takes.
 #[derive(Debug)]
@@ -68,7 +60,7 @@ impl Pending {
     }
 
     /// Ends the lane for all that wait; the first reason stays.
-    fn end(&self, over: LaneOver) {
+    pub(super) fn end(&self, over: LaneOver) {
         let mut calls = self.calls();
         if let Calls::Open(_) = *calls {
             *calls = Calls::Over(over);
@@ -127,33 +119,6 @@ impl Drop for ReaderTask {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Moves queued frames to the transport until the last caller is gone or the lane breaks.
-pub(super) async fn write(mut sink: FrameSink, mut queue: mpsc::Receiver<Outgoing>, pending: Pending) {
-    match write_all(&mut sink, &mut queue).await {
-        Ok(()) => sink.finish(),
-        // First the reason, then the end of the queue, which makes callers ask for it.
-        Err(error) => pending.end(LaneOver::Write(error)),
-    }
-}
-
-async fn write_all(sink: &mut FrameSink, queue: &mut mpsc::Receiver<Outgoing>) -> Result<(), FrameWriteError> {
-    while let Some(first) = queue.recv().await {
-        // The room is given back once the transport has the bytes.
-        let mut rooms = vec![feed(sink, first).await?];
-        // Whatever is queued already shares the flush.
-        while let Ok(next) = queue.try_recv() {
-            rooms.push(feed(sink, next).await?);
-        }
-        sink.flush().await?;
-    }
-    Ok(())
-}
-
-async fn feed(sink: &mut FrameSink, outgoing: Outgoing) -> Result<OwnedSemaphorePermit, FrameWriteError> {
-    sink.feed(outgoing.frame).await?;
-    Ok(outgoing.room)
 }
 
 /// Moves frames from the transport to those who wait for them until the lane ends.
