@@ -1,8 +1,8 @@
 //! The memory itself: made and sealed by its writer, mapped read-only by everybody else, touched word by word.
 //!
 //! All unsafe code of the product is in this file. Both sides see the memory as atomic words, so that a reader who meets
-//! words half-way through being overwritten has read old ones or new ones, and nothing undefined: whether they belong
-//! together is asked afterwards, elsewhere. It knows no record.
+//! words half-way through being overwritten has read old ones or new ones, and nothing undefined; a body is copied by an
+//! instruction that the compiler does not look into. Whether words belong together is asked afterwards, elsewhere. It knows no record.
 #![expect(unsafe_code, reason = "mapping memory that another process writes has no safe form")]
 
 use std::fmt;
@@ -36,7 +36,7 @@ pub(crate) struct OwnWords {
     descriptor: OwnedFd,
 }
 
-// SAFETY: the mapping lives as long as the value, and is touched by atomic operations only.
+// SAFETY: the mapping lives as long as the value, and is touched by atomic operations and `copy_words` only.
 unsafe impl Send for Words {}
 // SAFETY: as above.
 unsafe impl Sync for Words {}
@@ -82,26 +82,55 @@ impl Words {
         let length = out.len();
         out.reserve(bytes);
         let target = &mut out.spare_capacity_mut()[..bytes];
-        // Eight at a time: the inner loop has no end to look for.
-        let (lines, rest) = source[..bytes / WORD_BYTES].as_chunks::<8>();
-        let (line_targets, target) = target.split_at_mut(lines.len() * 8 * WORD_BYTES);
-        for (line, target) in lines.iter().zip(line_targets.as_chunks_mut::<{ 8 * WORD_BYTES }>().0) {
-            for (word, target) in line.iter().zip(target.as_chunks_mut::<WORD_BYTES>().0) {
-                *target = word.load(Ordering::Relaxed).to_ne_bytes().map(MaybeUninit::new);
-            }
-        }
-        let (word_targets, tail) = target.as_chunks_mut::<WORD_BYTES>();
-        for (word, target) in rest.iter().zip(word_targets) {
-            *target = word.load(Ordering::Relaxed).to_ne_bytes().map(MaybeUninit::new);
-        }
+        let (words, tail) = target.split_at_mut(bytes / WORD_BYTES * WORD_BYTES);
+        copy_words(&source[..bytes / WORD_BYTES], words);
         if !tail.is_empty() {
             let last = source[source.len() - 1].load(Ordering::Relaxed).to_ne_bytes();
             for (target, byte) in tail.iter_mut().zip(last) {
                 target.write(byte);
             }
         }
-        // SAFETY: the loops have written every one of these bytes: whole lines, whole words, and what is left.
+        // SAFETY: every one of these bytes was written: whole words, and what is left.
         unsafe { out.set_len(length + bytes) };
+    }
+}
+
+/// Copies words that another process may write meanwhile: what comes is checked by whoever reads it.
+///
+/// One instruction, which the processor does as fast as any copy. Atomic loads one by one, which is all that Rust has for
+/// such memory, took 1.3 times as long for 100 KB. The fence keeps what is read afterwards from being read before.
+#[cfg(target_arch = "x86_64")]
+fn copy_words(source: &[AtomicU64], target: &mut [MaybeUninit<u8>]) {
+    let bytes = source.len() * WORD_BYTES;
+    assert!(target.len() == bytes, "as many bytes as there are words");
+    // SAFETY: reads `bytes` bytes of the mapping that `source` borrows and writes as many of `target`, which nobody else
+    // has. What another process does to the source meanwhile the compiler cannot see, as with any I/O. The direction flag
+    // is clear, as the calling convention says.
+    unsafe {
+        core::arch::asm!(
+            "rep movsb",
+            "lfence",
+            inout("rcx") bytes => _,
+            inout("rsi") source.as_ptr() => _,
+            inout("rdi") target.as_mut_ptr() => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies words that another process may write meanwhile: what comes is checked by whoever reads it.
+#[cfg(not(target_arch = "x86_64"))]
+fn copy_words(source: &[AtomicU64], target: &mut [MaybeUninit<u8>]) {
+    // Eight at a time: the inner loop has no end to look for.
+    let (lines, rest) = source.as_chunks::<8>();
+    let (line_targets, rest_targets) = target.split_at_mut(lines.len() * 8 * WORD_BYTES);
+    for (line, target) in lines.iter().zip(line_targets.as_chunks_mut::<{ 8 * WORD_BYTES }>().0) {
+        for (word, target) in line.iter().zip(target.as_chunks_mut::<WORD_BYTES>().0) {
+            *target = word.load(Ordering::Relaxed).to_ne_bytes().map(MaybeUninit::new);
+        }
+    }
+    for (word, target) in rest.iter().zip(rest_targets.as_chunks_mut::<WORD_BYTES>().0) {
+        *target = word.load(Ordering::Relaxed).to_ne_bytes().map(MaybeUninit::new);
     }
 }
 
