@@ -12,6 +12,7 @@ pub mod mutants;
 pub mod network;
 pub mod node;
 pub mod oracle;
+pub mod paths;
 pub mod plan;
 pub mod queue;
 pub mod run;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kennel_sim::mutants::{self, Hunt, MUTANTS, Mutant, Verdict};
+use kennel_sim::paths::Path as CorePath;
 use kennel_sim::plan::Plan;
 use kennel_sim::run::{Life, record_plan, run_plans};
 use kennel_sim::shrink::shrink;
@@ -55,6 +56,14 @@ enum Command {
         #[arg(long)]
         first_vintage: bool,
     },
+    /// Takes one path of a batch through the pure packages, for profilers and for counting instructions.
+    Path {
+        /// Which.
+        path: CorePath,
+        /// How often.
+        #[arg(long, default_value_t = 1_000)]
+        rounds: u64,
+    },
     /// Breaks one rule of the protocol after the other and sees whether anybody notices.
     Mutants {
         /// Most seeds per mutant, instead of what each states.
@@ -86,6 +95,10 @@ fn main() -> anyhow::Result<ExitCode> {
             show(&record_plan(vintage(first_vintage)(seed), seed, usize::MAX))
         }
         Command::Run { seeds, seed, threads, first_vintage, .. } => run((seed, seeds), threads, vintage(first_vintage)),
+        Command::Path { path, rounds } => {
+            path.take(rounds);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Shrink { seed, lines, first_vintage } => shrink_seed(seed, lines, vintage(first_vintage)),
         Command::Mutants { seeds, repeat, threads, only, within, json } => {
             let wanted = |mutant: &&Mutant| {
