@@ -5,6 +5,7 @@
 //! | `failover` | an owner is killed or paused: first new acknowledgement, longest gap of hot reads |
 //! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
 //! | `same_host` | a reader on the node's own host, out of shared memory and over QUIC |
+//! | `one_process` | a node, a shipper and a reader in this process, for profilers and counts |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
 //! | `stage` | the processes |
 //! | `load` | a steady source that follows the owner of its shard at once |
@@ -18,6 +19,7 @@ mod failover;
 pub(crate) mod figures;
 mod hot;
 pub(crate) mod load;
+mod one_process;
 mod outage;
 mod same_host;
 mod ship_cost;
@@ -27,6 +29,7 @@ pub(crate) mod usage;
 pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
+pub use one_process::OneProcess;
 pub use outage::{OutageArgs, outage};
 pub use same_host::{SameHostArgs, same_host};
 pub(crate) use ship_cost::Shipping;

@@ -3,18 +3,19 @@
 //! One node, one partition, one chunk at a time. Followers are timed from the moment at which the node wrote the record:
 //! the memory says when that was, by the clock that all processes of the host share.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use hdrhistogram::Histogram;
+use anyhow::{Context, bail, ensure};
 use kennel_client::{Client, ClientSettings, FetchFrom, FetchRequest, Follower, Offset, PartitionKey};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::failover::programs;
-use super::figures::{say, write_json};
+use super::figures::{Figures, say, write_json};
 use super::load::Shape;
 use super::ship_cost::Shipping;
 use super::stage::{Stage, StageSettings, directory_bucket};
@@ -73,6 +74,8 @@ struct SameHostReport {
     /// From the record's writing to the follower's answer.
     wake_shared: Micros,
     wake_quic: Micros,
+    /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes.
+    wake_bare: Micros,
     /// From the record's writing until every follower has it.
     wake_many: Micros,
     /// Bytes that the node answered over the network while so many followed.
@@ -107,9 +110,10 @@ pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
     let large = bench.fetches(MIB, 16, args.rounds / 4).await?;
     let wake_shared = bench.wakes(&bench.shared.clone(), args.rounds).await?;
     let wake_quic = bench.wakes(&bench.quic.clone(), args.rounds).await?;
+    let wake_bare = tokio::task::block_in_place(|| bare_wakes(args.rounds))?;
     let idle = bench.idle(&stage).await?;
     let many = bench.many(&stage, args.followers, args.rounds / 20).await?;
-    let report = report(small, large, [wake_shared, wake_quic], many, idle);
+    let report = report(small, large, [wake_shared, wake_quic, wake_bare], many, idle);
     write_json(args.json.as_deref(), &report)?;
     tell(&report, args.followers);
     Ok(report.bars_met)
@@ -253,24 +257,31 @@ impl Bench {
     }
 }
 
+/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here.
+fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
+    let (mut sender, mut receiver) = UnixStream::pair().context("make a pair of sockets")?;
+    let origin = Instant::now();
+    let sleeping = std::thread::spawn(move || {
+        let (mut times, mut sent) = (Vec::new(), [0; 8]);
+        while receiver.read_exact(&mut sent).is_ok() {
+            times.push(origin.elapsed().saturating_sub(Duration::from_nanos(u64::from_le_bytes(sent))));
+        }
+        times
+    });
+    for _ in 0..rounds {
+        std::thread::sleep(PACE);
+        let now = u64::try_from(origin.elapsed().as_nanos()).context("minutes fit")?;
+        sender.write_all(&now.to_le_bytes()).context("wake the thread")?;
+    }
+    drop(sender);
+    let Ok(times) = sleeping.join() else { bail!("the woken thread panicked") };
+    Ok(Micros::of(times))
+}
+
 impl Micros {
-    #[expect(clippy::cast_precision_loss, reason = "times of minutes are far below 2^53 nanoseconds")]
     fn of(times: Vec<Duration>) -> Self {
-        let mut histogram =
-            Histogram::<u64>::new_with_bounds(1, 600_000_000_000, 3).expect("constant bounds are valid");
-        for time in times {
-            histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1));
-        }
-        if histogram.is_empty() {
-            return Self::default();
-        }
-        let micros = |nanos: u64| nanos as f64 / 1e3;
-        Self {
-            count: histogram.len(),
-            p50_us: micros(histogram.value_at_quantile(0.5)),
-            p99_us: micros(histogram.value_at_quantile(0.99)),
-            max_us: micros(histogram.max()),
-        }
+        let Figures { count, p50_ms, p99_ms, max_ms } = Figures::of(times);
+        Self { count, p50_us: p50_ms * 1e3, p99_us: p99_ms * 1e3, max_us: max_ms * 1e3 }
     }
 
     fn line(&self) -> String {
@@ -281,7 +292,7 @@ impl Micros {
 fn report(
     [shared_64_kib, quic_64_kib, copy_64_kib]: Fetches,
     [shared_1_mib, quic_1_mib, copy_1_mib]: Fetches,
-    [wake_shared, wake_quic]: [Micros; 2],
+    [wake_shared, wake_quic, wake_bare]: [Micros; 3],
     (wake_many, many_bytes_over_network, many_bytes_written): (Micros, u64, u64),
     (idle_node_percent, idle_reader_percent): (f64, f64),
 ) -> SameHostReport {
@@ -301,6 +312,7 @@ fn report(
         copy_1_mib,
         wake_shared,
         wake_quic,
+        wake_bare,
         wake_many,
         many_bytes_over_network,
         many_bytes_written,
@@ -319,6 +331,7 @@ fn tell(report: &SameHostReport, followers: u32) {
     say(&format!("1 MiB, a copy:         {}", report.copy_1_mib.line()));
     say(&format!("woken, shared memory:  {}", report.wake_shared.line()));
     say(&format!("woken, QUIC:           {}", report.wake_quic.line()));
+    say(&format!("woken, a bare thread:  {}", report.wake_bare.line()));
     let (over, written) = (report.many_bytes_over_network, report.many_bytes_written);
     say(&format!("{followers} followers, the last: {}", report.wake_many.line()));
     say(&format!("meanwhile {written} bytes were written once, and {over} bytes of answers sent"));

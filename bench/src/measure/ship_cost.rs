@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use kennel_protocol::ids::{Epoch, Incarnation, Offset, PartitionKey, ProcessId, ShardId};
-use kennel_protocol::wire::{CatalogAck, CatalogPut, Message, PositionsRequest, Ship};
+use kennel_protocol::wire::{CatalogAck, CatalogPut, Message, PositionsRequest, Ship, ShipChunk};
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
 use kennel_transport::session::{Connector, Listener, Session};
@@ -157,7 +157,17 @@ impl Shipping {
 
     /// Ships the next chunk, and waits until it is acknowledged.
     pub(crate) async fn ship(&mut self) -> anyhow::Result<Duration> {
-        let chunk = self.stream.chunk();
+        let chunk = self.build();
+        self.send(chunk).await
+    }
+
+    /// The next chunk.
+    pub(super) fn build(&mut self) -> ShipChunk {
+        self.stream.chunk()
+    }
+
+    /// Ships a chunk, and waits until it is acknowledged.
+    pub(super) async fn send(&mut self, chunk: ShipChunk) -> anyhow::Result<Duration> {
         let end = chunk.head.end;
         let began = Instant::now();
         let ship = Ship { shard: self.shard, epoch: self.epoch, chunks: vec![chunk] };
