@@ -20,6 +20,7 @@ use super::load::Shape;
 use super::ship_cost::Shipping;
 use super::stage::{Stage, StageSettings, directory_bucket};
 use super::usage::Usage;
+use crate::scenario::raw::{RawPeer, RawStream};
 
 /// A chunk of some 63 KiB: one record.
 const CHUNK: Shape = Shape { messages: 60, payload_bytes: 1_000 };
@@ -68,9 +69,11 @@ struct SameHostReport {
     shared_64_kib: Micros,
     quic_64_kib: Micros,
     copy_64_kib: Micros,
+    bare_quinn_64_kib: Micros,
     shared_1_mib: Micros,
     quic_1_mib: Micros,
     copy_1_mib: Micros,
+    bare_quinn_1_mib: Micros,
     /// From the record's writing to the follower's answer.
     wake_shared: Micros,
     wake_quic: Micros,
@@ -125,10 +128,12 @@ struct Bench {
     partition: PartitionKey,
     shared: Client,
     quic: Client,
+    bare: RawStream,
+    _peer: RawPeer,
 }
 
-/// Out of memory, over QUIC, and a copy of as many bytes.
-type Fetches = [Micros; 3];
+/// Out of memory, over QUIC, a copy of as many bytes, and as many over bare quinn.
+type Fetches = [Micros; 4];
 
 impl Bench {
     async fn open(stage: &mut Stage) -> anyhow::Result<Self> {
@@ -144,12 +149,14 @@ impl Bench {
         timeout(PATIENCE, attached).await.context("the node shares no memory")?;
         let shipping = Shipping::open(stage, CHUNK).await?;
         let partition = shipping.partition();
-        Ok(Self { shipping, partition, shared, quic })
+        let peer = RawPeer::start().await?;
+        let bare = peer.connect().await?;
+        Ok(Self { shipping, partition, shared, quic, bare, _peer: peer })
     }
 
     /// Fetches of so many bytes, which lie in so many records, in turns.
-    async fn fetches(&self, bytes_max: u32, records: u64, rounds: u32) -> anyhow::Result<Fetches> {
-        let (mut shared, mut quic, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    async fn fetches(&mut self, bytes_max: u32, records: u64, rounds: u32) -> anyhow::Result<Fetches> {
+        let (mut shared, mut quic, mut copies, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let chunk_bytes = usize::try_from(KIB_64).context("small")?;
         let source = vec![7_u8; usize::try_from(CHUNKS).context("small")? * chunk_bytes];
         for round in 0..u64::from(rounds) {
@@ -164,13 +171,16 @@ impl Bench {
             let other = self.quic.fetch(request).await?;
             quic.push(began.elapsed());
             ensure!(fetched.batch_bytes() == other.batch_bytes(), "chunk {chunk} differs");
+            let began = Instant::now();
+            self.bare.ask(other.batch_bytes().len() as u64).await?;
+            bare.push(began.elapsed());
             let at = usize::try_from(chunk).context("small")? * chunk_bytes;
             let began = Instant::now();
             let copy = source[at..at + fetched.batch_bytes().len()].to_vec();
             copies.push(began.elapsed());
             ensure!(copy.len() == other.batch_bytes().len(), "a copy is as long");
         }
-        Ok([shared, quic, copies].map(Micros::of))
+        Ok([shared, quic, copies, bare].map(Micros::of))
     }
 
     /// A follower that is woken for every chunk.
@@ -290,8 +300,8 @@ impl Micros {
 }
 
 fn report(
-    [shared_64_kib, quic_64_kib, copy_64_kib]: Fetches,
-    [shared_1_mib, quic_1_mib, copy_1_mib]: Fetches,
+    [shared_64_kib, quic_64_kib, copy_64_kib, bare_quinn_64_kib]: Fetches,
+    [shared_1_mib, quic_1_mib, copy_1_mib, bare_quinn_1_mib]: Fetches,
     [wake_shared, wake_quic, wake_bare]: [Micros; 3],
     (wake_many, many_bytes_over_network, many_bytes_written): (Micros, u64, u64),
     (idle_node_percent, idle_reader_percent): (f64, f64),
@@ -299,6 +309,7 @@ fn report(
     let bars_met = shared_64_kib.p50_us <= 15.0
         && quic_64_kib.p50_us >= 10.0 * shared_64_kib.p50_us
         && copy_1_mib.p50_us >= 0.6 * shared_1_mib.p50_us
+        && bare_quinn_1_mib.p50_us >= 0.9 * quic_1_mib.p50_us
         && wake_shared.p50_us <= 25.0
         && idle_node_percent < 1.0
         && idle_reader_percent < 1.0
@@ -307,9 +318,11 @@ fn report(
         shared_64_kib,
         quic_64_kib,
         copy_64_kib,
+        bare_quinn_64_kib,
         shared_1_mib,
         quic_1_mib,
         copy_1_mib,
+        bare_quinn_1_mib,
         wake_shared,
         wake_quic,
         wake_bare,
@@ -326,9 +339,11 @@ fn tell(report: &SameHostReport, followers: u32) {
     say(&format!("64 KiB, shared memory: {}", report.shared_64_kib.line()));
     say(&format!("64 KiB, QUIC:          {}", report.quic_64_kib.line()));
     say(&format!("64 KiB, a copy:        {}", report.copy_64_kib.line()));
+    say(&format!("64 KiB, bare quinn:    {}", report.bare_quinn_64_kib.line()));
     say(&format!("1 MiB, shared memory:  {}", report.shared_1_mib.line()));
     say(&format!("1 MiB, QUIC:           {}", report.quic_1_mib.line()));
     say(&format!("1 MiB, a copy:         {}", report.copy_1_mib.line()));
+    say(&format!("1 MiB, bare quinn:     {}", report.bare_quinn_1_mib.line()));
     say(&format!("woken, shared memory:  {}", report.wake_shared.line()));
     say(&format!("woken, QUIC:           {}", report.wake_quic.line()));
     say(&format!("woken, a bare thread:  {}", report.wake_bare.line()));
@@ -337,12 +352,14 @@ fn tell(report: &SameHostReport, followers: u32) {
     say(&format!("meanwhile {written} bytes were written once, and {over} bytes of answers sent"));
     let (node, reader) = (report.idle_node_percent, report.idle_reader_percent);
     say(&format!("idle: node {node:.2}% of a core, reader {reader:.2}%"));
-    let (faster, share) = (
-        report.quic_64_kib.p50_us / report.shared_64_kib.p50_us,
-        100.0 * report.copy_1_mib.p50_us / report.shared_1_mib.p50_us,
-    );
+    let faster = report.quic_64_kib.p50_us / report.shared_64_kib.p50_us;
+    let share = 100.0 * report.copy_1_mib.p50_us / report.shared_1_mib.p50_us;
+    let goodput = 100.0 * report.bare_quinn_1_mib.p50_us / report.quic_1_mib.p50_us;
     let verdict = if report.bars_met { "met" } else { "missed" };
-    say(&format!("64 KiB {faster:.1} times as fast as QUIC, 1 MiB at {share:.0}% of a copy; bars {verdict}"));
+    say(&format!(
+        "64 KiB {faster:.1} times as fast as QUIC, 1 MiB at {share:.0}% of a copy, over QUIC at {goodput:.0}% of bare \
+         quinn; bars {verdict}"
+    ));
 }
 
 #[cfg(test)]
