@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::repository::{code, none, root, rust};
 
 /// Package folders, and the folders of ours that each may depend on.
-const WALL: [(&str, &[&str]); 12] = [
+const WALL: [(&str, &[&str]); 13] = [
     ("protocol", &[]),
     ("core", &["protocol"]),
     ("transport", &["protocol"]),
     ("slab", &["protocol"]),
+    ("fabric", &[]),
     ("sim", &["protocol", "core"]),
     ("gateway", &["protocol"]),
     ("cache-node", &["protocol", "core", "transport", "gateway", "slab"]),
