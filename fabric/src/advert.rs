@@ -93,9 +93,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_an_advert_never_change() {
-        let golden = [
-            1, 0, 8, 0, 0, 0, 16, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0, 16, 0, 0, 0, 0, 0, 0, 2, 0, 0x1f, 0x90, 127, 0, 0, 1,
-        ];
+        let golden =
+            [1, 0, 8, 0, 0, 0, 16, 0, 8, 7, 6, 5, 4, 3, 2, 1, 0, 16, 0, 0, 0, 0, 0, 0, 2, 0, 0x1f, 0x90, 127, 0, 0, 1];
         assert_eq!(advert().encode(), golden);
         assert_eq!(LandingAdvert::decode(&golden), Ok(advert()));
     }

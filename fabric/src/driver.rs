@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::counters::Counters;
-use crate::landing::{Pool, Slot};
+use crate::landing::{Pool, Target};
 use crate::open::register;
 use crate::placements::{Command, Placements};
 use crate::sys::{Done, LandingMemory, RawEndpoint};
@@ -54,8 +54,8 @@ impl Driver {
             }
             let quiet = done.is_empty();
             self.placements.finish(&pool.counters, done.drain(..));
-            for slot in pool.take_spent() {
-                self.renew(slot);
+            for target in pool.take_spent() {
+                self.renew(target);
             }
             self.placements.expire(&mut self.raw, &pool.counters, Instant::now());
             if quiet {
@@ -71,12 +71,12 @@ impl Driver {
     }
 
     /// Closes a landing's key, and makes the landing free under another.
-    fn renew(&mut self, slot: Slot) {
-        let Slot { memory, region, .. } = slot;
+    fn renew(&mut self, target: Target) {
+        let Target { memory, region, .. } = target;
         // What cannot be closed keeps its memory, and the landing is lost.
         let memory = self.raw.deregister(region).ok().and_then(|()| self.safe_memory(memory));
         match memory.and_then(|memory| register(&mut self.raw, memory).ok()) {
-            Some(slot) => self.pool.put_back(slot),
+            Some(target) => self.pool.put_back(target),
             None => Counters::add(&self.pool.counters.landings_lost, 1),
         }
     }
@@ -98,9 +98,9 @@ impl Driver {
         let busy = self.placements.is_awaited() || self.pool.is_expecting();
         match self.raw.descriptor() {
             Some(_) if !self.raw.may_wait() => {}
-            Some(descriptor) => self.pool.wake.wait(Some(descriptor), if busy { TICK } else { IDLE_TICK }),
+            Some(descriptor) => self.pool.bell.wait(Some(descriptor), if busy { TICK } else { IDLE_TICK }),
             None if busy => thread::sleep(POLL_PAUSE),
-            None => self.pool.wake.wait(None, TICK),
+            None => self.pool.bell.wait(None, TICK),
         }
     }
 }

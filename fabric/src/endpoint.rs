@@ -114,7 +114,7 @@ impl Endpoint {
             mpsc::error::TrySendError::Full(_) => FabricError::Busy,
             mpsc::error::TrySendError::Closed(_) => FabricError::Closed,
         })?;
-        self.pool.wake.ring();
+        self.pool.bell.ring();
         Ok(receiver)
     }
 }

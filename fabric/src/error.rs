@@ -23,10 +23,14 @@ pub enum FabricError {
         minor: u32,
     },
     /// Fix: name another provider.
-    #[error("provider {0:?} is not one that is known to work: name one of efa, verbs;ofi_rxm, tcp;ofi_rxm, tcp, shm, sockets")]
+    #[error(
+        "provider {0:?} is not one that is known to work: name one of efa, verbs;ofi_rxm, tcp;ofi_rxm, tcp, shm, sockets"
+    )]
     ProviderUnknown(String),
     /// Fix: the host's devices, drivers or permissions, or the setting.
-    #[error("libfabric offers no {wanted} here: see `fi_info`, and that the device, its driver and /dev/infiniband are there")]
+    #[error(
+        "libfabric offers no {wanted} here: see `fi_info`, and that the device, its driver and /dev/infiniband are there"
+    )]
     ProviderAbsent {
         /// What was looked for.
         wanted: String,
@@ -38,7 +42,9 @@ pub enum FabricError {
         provider: String,
     },
     /// Fix: a newer library.
-    #[error("provider {provider} has no descriptor to wait on: install libfabric 2.5 or newer, for EFA with FI_EFA_ENABLE_SHM_TRANSFER=0")]
+    #[error(
+        "provider {provider} has no descriptor to wait on: install libfabric 2.5 or newer, for EFA with FI_EFA_ENABLE_SHM_TRANSFER=0"
+    )]
     NoDescriptor {
         /// Its name.
         provider: String,
@@ -64,7 +70,9 @@ pub enum FabricError {
         text: String,
     },
     /// Fix: raise the limit on locked memory, or have fewer or smaller buffers.
-    #[error("{bytes} bytes cannot be registered: {text}; raise the limit on locked memory (`ulimit -l`, LimitMEMLOCK, CAP_IPC_LOCK)")]
+    #[error(
+        "{bytes} bytes cannot be registered: {text}; raise the limit on locked memory (`ulimit -l`, LimitMEMLOCK, CAP_IPC_LOCK)"
+    )]
     Registration {
         /// How many.
         bytes: usize,

@@ -20,10 +20,10 @@ use crate::advert::LandingAdvert;
 use crate::counters::Counters;
 use crate::error::FabricError;
 use crate::sys::{LandingMemory, Region};
-use crate::wake::Wake;
+use crate::bell::Bell;
 
 /// Memory with the registration that peers know it by.
-pub(crate) struct Slot {
+pub(crate) struct Target {
     pub(crate) memory: LandingMemory,
     pub(crate) region: Region,
     pub(crate) key: u64,
@@ -32,26 +32,26 @@ pub(crate) struct Slot {
 
 /// What handles, landings and the endpoint's thread share.
 pub(crate) struct Pool {
-    free: Mutex<Vec<Slot>>,
-    spent: Mutex<Vec<Slot>>,
+    free: Mutex<Vec<Target>>,
+    spent: Mutex<Vec<Target>>,
     expected: AtomicUsize,
     closed: AtomicBool,
     fabric_address: Vec<u8>,
     landing_bytes: u32,
-    pub(crate) wake: Wake,
+    pub(crate) bell: Bell,
     pub(crate) counters: Arc<Counters>,
 }
 
 impl Pool {
-    pub(crate) fn new(fabric_address: Vec<u8>, landing_bytes: u32, wake: Wake, slots: Vec<Slot>) -> Self {
+    pub(crate) fn new(fabric_address: Vec<u8>, landing_bytes: u32, bell: Bell, targets: Vec<Target>) -> Self {
         Self {
-            free: Mutex::new(slots),
+            free: Mutex::new(targets),
             spent: Mutex::new(Vec::new()),
             expected: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             fabric_address,
             landing_bytes,
-            wake,
+            bell,
             counters: Arc::default(),
         }
     }
@@ -63,19 +63,19 @@ impl Pool {
         }
         let lost = self.counters.landings_lost.load(Ordering::Relaxed);
         let lost = usize::try_from(lost).unwrap_or(usize::MAX);
-        let slot = lock(&self.free).pop().ok_or(FabricError::NoLanding { lost })?;
-        Ok(Landing { slot: Some(slot), expected: false, pool: Arc::clone(self) })
+        let target = lock(&self.free).pop().ok_or(FabricError::NoLanding { lost })?;
+        Ok(Landing { target: Some(target), expected: false, pool: Arc::clone(self) })
     }
 
     /// Makes a landing free. After the endpoint was closed its memory goes instead.
-    pub(crate) fn put_back(&self, slot: Slot) {
+    pub(crate) fn put_back(&self, target: Target) {
         if !self.is_closed() {
-            lock(&self.free).push(slot);
+            lock(&self.free).push(target);
         }
     }
 
     /// Landings that wait for a new key.
-    pub(crate) fn take_spent(&self) -> Vec<Slot> {
+    pub(crate) fn take_spent(&self) -> Vec<Target> {
         std::mem::take(&mut *lock(&self.spent))
     }
 
@@ -91,7 +91,7 @@ impl Pool {
     /// Asks the thread to end.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.wake.ring();
+        self.bell.ring();
     }
 
     /// Lets go of all memory that nobody holds.
@@ -110,7 +110,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[must_use]
 pub struct Landing {
     /// There, until it is given away.
-    slot: Option<Slot>,
+    target: Option<Target>,
     expected: bool,
     pool: Arc<Pool>,
 }
@@ -123,15 +123,15 @@ impl Landing {
 
     /// What a peer needs to write it, once. From here on the landing is expected to be written.
     pub fn advert(&mut self) -> LandingAdvert {
-        let slot = self.slot.as_ref().expect("a landing has its memory until it is consumed");
+        let target = self.target.as_ref().expect("a landing has its memory until it is consumed");
         if !self.expected {
             self.expected = true;
             self.pool.expected.fetch_add(1, Ordering::Relaxed);
             // The thread sleeps less deeply while something is expected.
-            self.pool.wake.ring();
+            self.pool.bell.ring();
         }
         let fabric_address = self.pool.fabric_address.clone();
-        LandingAdvert { fabric_address, key: slot.key, address: slot.address, bytes: self.pool.landing_bytes }
+        LandingAdvert { fabric_address, key: target.key, address: target.address, bytes: self.pool.landing_bytes }
     }
 
     /// The bytes, after the peer said that it has placed so many, and that it is done. They are verified by the caller as
@@ -140,64 +140,67 @@ impl Landing {
         if bytes > self.bytes() || !self.expected {
             return Err(FabricError::TooLong { bytes, room: if self.expected { self.bytes() } else { 0 } });
         }
-        let slot = self.release();
-        Ok(Bytes::from_owner(Filled { slot: Some(slot), bytes, pool: Arc::clone(&self.pool) }))
+        let target = self.release();
+        Ok(Bytes::from_owner(Filled { target: Some(target), bytes, pool: Arc::clone(&self.pool) }))
     }
 
     /// Gives it back, after the peer said that it has written nothing and will not.
     pub fn unused(mut self) {
-        let slot = self.release();
-        self.pool.put_back(slot);
+        let target = self.release();
+        self.pool.put_back(target);
     }
 
-    fn release(&mut self) -> Slot {
+    fn release(&mut self) -> Target {
         if std::mem::take(&mut self.expected) {
             self.pool.expected.fetch_sub(1, Ordering::Relaxed);
         }
-        self.slot.take().expect("a landing has its memory until it is consumed")
+        self.target.take().expect("a landing has its memory until it is consumed")
     }
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        if self.slot.is_none() {
+        if self.target.is_none() {
             return;
         }
         let expected = self.expected;
-        let slot = self.release();
+        let target = self.release();
         if !expected {
-            self.pool.put_back(slot);
+            self.pool.put_back(target);
         } else if !self.pool.is_closed() {
             Counters::add(&self.pool.counters.quarantined, 1);
-            lock(&self.pool.spent).push(slot);
-            self.pool.wake.ring();
+            lock(&self.pool.spent).push(target);
+            self.pool.bell.ring();
         }
     }
 }
 
 impl fmt::Debug for Landing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Landing").field("bytes", &self.bytes()).field("expected", &self.expected).finish_non_exhaustive()
+        f.debug_struct("Landing")
+            .field("bytes", &self.bytes())
+            .field("expected", &self.expected)
+            .finish_non_exhaustive()
     }
 }
 
 /// The owner behind filled bytes.
 struct Filled {
-    slot: Option<Slot>,
+    target: Option<Target>,
     bytes: usize,
     pool: Arc<Pool>,
 }
 
 impl AsRef<[u8]> for Filled {
     fn as_ref(&self) -> &[u8] {
-        self.slot.as_ref().expect("there until it is dropped").memory.written(self.bytes)
+        self.target.as_ref().expect("there until it is dropped").memory.written(self.bytes)
     }
 }
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.pool.put_back(slot);
+        if let Some(target) = self.target.take() {
+            self.pool.put_back(target);
         }
     }
 }

@@ -32,7 +32,7 @@ mod plan;
 pub mod selftest;
 pub mod settings;
 mod sys;
-mod wake;
+mod bell;
 
 pub use advert::LandingAdvert;
 pub use breaker::Breaker;

@@ -1,12 +1,12 @@
 //! From settings to an open endpoint with all its buffers registered. On the endpoint's own thread.
 
 use crate::error::FabricError;
-use crate::landing::{Pool, Slot};
+use crate::landing::{Pool, Target};
 use crate::library::{Library, PROVIDERS_HARDWARE, Provider, is_known};
 use crate::limits::{KEY_ATTEMPTS, PEERS_MAX};
 use crate::settings::EndpointSettings;
 use crate::sys::{Code, LandingMemory, Offer, RawEndpoint, Region, SendMemory, Wish, offers};
-use crate::wake::Wake;
+use crate::bell::Bell;
 
 /// A send buffer that nothing is sent from.
 pub(crate) struct SendBuffer {
@@ -30,10 +30,10 @@ pub(crate) fn open(library: &Library, settings: &EndpointSettings) -> Result<Ope
     let mode = raw.offer().memory_mode();
     let system = |what| move |source| FabricError::System { what, source };
     let failed = |code: Code| registration_error(library, settings.landing_bytes, code);
-    let mut slots = Vec::new();
+    let mut targets = Vec::new();
     for _ in 0..settings.landing_count {
         let memory = LandingMemory::create(settings.landing_bytes).map_err(system("memory for landings"))?;
-        slots.push(register(&mut raw, memory).map_err(|(_, code)| failed(code))?);
+        targets.push(register(&mut raw, memory).map_err(|(_, code)| failed(code))?);
     }
     let copies = settings.always_copy || mode.local;
     let mut send_buffers = Vec::new();
@@ -44,9 +44,9 @@ pub(crate) fn open(library: &Library, settings: &EndpointSettings) -> Result<Ope
         send_buffers.push(SendBuffer { memory, region });
     }
     let own_address = raw.address().map_err(|code| library.error("fi_getname", code))?;
-    let wake = Wake::new().map_err(system("an eventfd"))?;
+    let bell = Bell::new().map_err(system("an eventfd"))?;
     let landing_bytes = u32::try_from(settings.landing_bytes).expect("checked against its limit");
-    let pool = Pool::new(own_address.clone(), landing_bytes, wake, slots);
+    let pool = Pool::new(own_address.clone(), landing_bytes, bell, targets);
     Ok(Opened { raw, provider, pool, send_buffers, copies, own_address })
 }
 
@@ -63,7 +63,8 @@ fn open_any(library: &Library, settings: &EndpointSettings) -> Result<(RawEndpoi
     let wanted = named.map_or_else(|| PROVIDERS_HARDWARE.to_vec(), |named| vec![named]);
     let mut error = FabricError::ProviderAbsent { wanted: wanted.join(" or ") };
     for provider in wanted {
-        let wish = Wish { provider: Some(provider), domain: settings.domain.as_deref(), source: settings.source.as_deref() };
+        let wish =
+            Wish { provider: Some(provider), domain: settings.domain.as_deref(), source: settings.source.as_deref() };
         let mut found = offers(&library.symbols, wish).map_err(|code| library.error("fi_getinfo", code))?;
         // Libraries take a name as a part of one.
         found.retain(|offer| offer.provider() == provider);
@@ -92,11 +93,11 @@ fn open_one(library: &Library, offer: Offer) -> Result<(RawEndpoint, Provider), 
 }
 
 /// Registers a landing under a key of its own. On failure the memory comes back.
-pub(crate) fn register(raw: &mut RawEndpoint, memory: LandingMemory) -> Result<Slot, (LandingMemory, Code)> {
+pub(crate) fn register(raw: &mut RawEndpoint, memory: LandingMemory) -> Result<Target, (LandingMemory, Code)> {
     match with_key(raw, |raw, key| raw.register_landing(&memory, key)) {
         Ok((region, key)) => {
             let address = raw.remote_address(&memory);
-            Ok(Slot { memory, region, key, address })
+            Ok(Target { memory, region, key, address })
         }
         Err(code) => Err((memory, code)),
     }

@@ -16,7 +16,7 @@ use crate::limits::PLACEMENTS_MAX;
 use crate::open::SendBuffer;
 use crate::peers::{PeerUse, Peers};
 use crate::plan::{Write, cut};
-use crate::sys::{Code, Done, Kind, Peer, RawEndpoint, Remote, Source, Transfer};
+use crate::sys::{Code, Done, Kind, Peer, RawEndpoint, Remote, Payload, Transfer};
 
 /// What was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,19 +74,19 @@ impl Placements {
         let begun = match self.peers.check(&advert.fabric_address) {
             _ if self.under_way.len() >= PLACEMENTS_MAX => Err(FabricError::Busy),
             Err(error) => Err(error.into()),
-            Ok(()) => self.sources(raw, pieces).and_then(|sources| {
+            Ok(()) => self.payloads(raw, pieces).and_then(|payloads| {
                 let peer = self.peers.begin(raw, advert.fabric_address);
-                peer.map(|peer| (peer, sources)).map_err(|code| raw.transfer_error(code))
+                peer.map(|peer| (peer, payloads)).map_err(|code| raw.transfer_error(code))
             }),
         };
         match begun {
-            Ok((peer, sources)) => {
+            Ok((peer, payloads)) => {
                 let id = self.next;
                 self.next += 1;
                 let place = |at| Remote { address: remote.address.wrapping_add(at), ..remote };
-                let transfer = |(at, source)| Transfer { id, kind, peer: peer.peer, remote: place(at), source };
-                let left = sources.len();
-                self.unposted.extend(sources.into_iter().map(transfer));
+                let transfer = |(at, payload)| Transfer { id, kind, peer: peer.peer, remote: place(at), payload };
+                let left = payloads.len();
+                self.unposted.extend(payloads.into_iter().map(transfer));
                 self.under_way.insert(id, Placement { peer, deadline, bytes, left, answer: Some(answer) });
             }
             Err(error) => reply(Some(answer), counters, Err(error)),
@@ -94,11 +94,11 @@ impl Placements {
     }
 
     /// The writes' memory: as it lies, or copied to send buffers, of which there are enough or none is taken.
-    fn sources(&mut self, raw: &RawEndpoint, pieces: Vec<Bytes>) -> Result<Vec<(u64, Source)>, FabricError> {
+    fn payloads(&mut self, raw: &RawEndpoint, pieces: Vec<Bytes>) -> Result<Vec<(u64, Payload)>, FabricError> {
         let write_bytes_max = raw.offer().write_bytes_max();
         if !self.copies {
             let writes = cut(pieces, write_bytes_max, raw.offer().pieces_max());
-            return Ok(writes.into_iter().map(|Write { at, pieces }| (at, Source::Pieces(pieces))).collect());
+            return Ok(writes.into_iter().map(|Write { at, pieces }| (at, Payload::Pieces(pieces))).collect());
         }
         let writes = cut(pieces, write_bytes_max.min(self.send_bytes), usize::MAX);
         let first = self.send_buffers.len().checked_sub(writes.len()).ok_or(FabricError::NoSendBuffer)?;
@@ -140,7 +140,7 @@ impl Placements {
 
     fn ended(&mut self, counters: &Counters, transfer: Transfer, result: Result<(), FabricError>) {
         let id = transfer.id;
-        self.take_back(transfer.source);
+        self.take_back(transfer.payload);
         let Some(placement) = self.under_way.get_mut(&id) else { return };
         placement.left -= 1;
         let bytes = placement.bytes;
@@ -179,7 +179,7 @@ impl Placements {
                 self.unposted.push_back(transfer);
                 continue;
             }
-            self.take_back(transfer.source);
+            self.take_back(transfer.payload);
             self.under_way.get_mut(&id).expect("its writes are counted in it").left -= 1;
         }
     }
@@ -192,8 +192,8 @@ impl Placements {
         }
     }
 
-    fn take_back(&mut self, source: Source) {
-        if let Source::Registered { memory, region, .. } = source {
+    fn take_back(&mut self, payload: Payload) {
+        if let Payload::Registered { memory, region, .. } = payload {
             self.send_buffers.push(SendBuffer { memory, region });
         }
     }
@@ -213,14 +213,14 @@ impl Placements {
     }
 }
 
-fn filled(buffer: SendBuffer, pieces: &[Bytes]) -> Source {
+fn filled(buffer: SendBuffer, pieces: &[Bytes]) -> Payload {
     let SendBuffer { mut memory, region } = buffer;
     let mut bytes = 0;
     for piece in pieces {
         memory.copy_in(bytes, piece);
         bytes += piece.len();
     }
-    Source::Registered { memory, region, bytes }
+    Payload::Registered { memory, region, bytes }
 }
 
 /// Answers, and counts. Whoever has left is not told.

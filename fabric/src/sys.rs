@@ -13,7 +13,7 @@ mod vtable;
 
 pub(crate) use memory::{LandingMemory, SendMemory};
 pub(crate) use offer::{AddressForm, Offer, Wish, offers};
-pub(crate) use raw::{Done, Kind, Peer, RawEndpoint, Region, Remote, Source, Transfer};
+pub(crate) use raw::{Done, Kind, Peer, RawEndpoint, Region, Remote, Payload, Transfer};
 pub(crate) use symbols::Symbols;
 
 /// What libfabric's functions return: zero, or a negative number that `fi_strerror` knows.

@@ -24,7 +24,8 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     fn create(bytes: usize) -> io::Result<Arc<Self>> {
         // SAFETY: the system chooses an address that nothing of ours lies at, and maps all of it or nothing.
-        let start = unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)? };
+        let start =
+            unsafe { mmap_anonymous(null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)? };
         let start = NonNull::new(start.cast()).expect("a mapping does not lie at address zero");
         let mapping = Arc::new(Self { start, bytes });
         // SAFETY: the pages are ours and just made. A child of fork does not need them, and sharing them with one would

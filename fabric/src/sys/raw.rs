@@ -61,7 +61,7 @@ pub(crate) enum Kind {
 }
 
 /// This side's memory of a transfer.
-pub(crate) enum Source {
+pub(crate) enum Payload {
     /// As it lies.
     Pieces(Vec<Bytes>),
     /// The first bytes of registered memory.
@@ -74,7 +74,7 @@ pub(crate) struct Transfer {
     pub(crate) kind: Kind,
     pub(crate) peer: Peer,
     pub(crate) remote: Remote,
-    pub(crate) source: Source,
+    pub(crate) payload: Payload,
 }
 
 /// A transfer that has ended; its memory is free again.
@@ -202,8 +202,7 @@ impl RawEndpoint {
                 .map_err(|code| ("fi_endpoint", code))?;
             let endpoint = &raw mut (*self.ep).fid;
             let operations = (*endpoint).ops;
-            check(((*operations).bind)(endpoint, &raw mut (*self.av).fid, 0))
-                .map_err(|code| ("fi_ep_bind", code))?;
+            check(((*operations).bind)(endpoint, &raw mut (*self.av).fid, 0)).map_err(|code| ("fi_ep_bind", code))?;
             check(((*operations).bind)(endpoint, &raw mut (*self.cq).fid, FI_TRANSMIT | FI_RECV))
                 .map_err(|code| ("fi_ep_bind", code))?;
             check(((*operations).control)(endpoint, FI_ENABLE, null_mut())).map_err(|code| ("fi_enable", code))
@@ -247,9 +246,8 @@ impl RawEndpoint {
         }
         let mut peer = u64::MAX;
         // SAFETY: the vector is open, and one address of the provider's form lies where it is told, followed by zeros.
-        let inserted = unsafe {
-            ((*(*self.av).ops).insert)(self.av, padded.as_ptr().cast(), 1, &raw mut peer, 0, null_mut())
-        };
+        let inserted =
+            unsafe { ((*(*self.av).ops).insert)(self.av, padded.as_ptr().cast(), 1, &raw mut peer, 0, null_mut()) };
         match Code::check(inserted.into())? {
             1 => Ok(Peer(peer)),
             _ => Err(Code::NOTHING),
@@ -320,7 +318,7 @@ impl RawEndpoint {
     /// Starts a transfer; from here on it owns its memory. What could not be started comes back.
     pub(crate) fn post(&mut self, transfer: Transfer) -> Result<(), (Box<Transfer>, Code)> {
         let mut context: Box<fi_context2> = Box::new([0; 8]);
-        let (pieces, description, bytes) = self.pieces(&transfer.source);
+        let (pieces, description, bytes) = self.pieces(&transfer.payload);
         let mut descriptions = vec![description; pieces.len()];
         let remote = fi_rma_iov { addr: transfer.remote.address, len: bytes, key: transfer.remote.key };
         let message = fi_msg_rma {
@@ -351,13 +349,13 @@ impl RawEndpoint {
         Ok(())
     }
 
-    fn pieces(&self, source: &Source) -> (Vec<iovec>, *mut c_void, usize) {
-        match source {
-            Source::Pieces(pieces) => {
+    fn pieces(&self, payload: &Payload) -> (Vec<iovec>, *mut c_void, usize) {
+        match payload {
+            Payload::Pieces(pieces) => {
                 let piece = |piece: &Bytes| iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
                 (pieces.iter().map(piece).collect(), null_mut(), pieces.iter().map(Bytes::len).sum())
             }
-            Source::Registered { memory, region, bytes } => {
+            Payload::Registered { memory, region, bytes } => {
                 assert!(*bytes <= memory.0.bytes(), "the plan fits the buffer");
                 let registration = self.registrations[region.0].as_ref().expect("send buffers stay registered");
                 // SAFETY: the registration is open.
@@ -372,9 +370,7 @@ impl RawEndpoint {
         loop {
             let mut entries = [fi_cq_entry { op_context: null_mut() }; COMPLETIONS_AT_ONCE];
             // SAFETY: the queue is open, and the array has room for so many entries of its format.
-            let read = unsafe {
-                ((*(*self.cq).ops).read)(self.cq, entries.as_mut_ptr().cast(), COMPLETIONS_AT_ONCE)
-            };
+            let read = unsafe { ((*(*self.cq).ops).read)(self.cq, entries.as_mut_ptr().cast(), COMPLETIONS_AT_ONCE) };
             match Code::check(read as i64) {
                 Ok(0) | Err(Code::AGAIN) => return Ok(()),
                 Ok(count) => {
@@ -448,7 +444,9 @@ impl Drop for RawEndpoint {
             }
         }
         // SAFETY: as above.
-        let rest = unsafe { [self.av.cast(), self.cq.cast(), self.domain.cast(), self.fabric.cast()].map(|object| close(object)) };
+        let rest = unsafe {
+            [self.av.cast(), self.cq.cast(), self.domain.cast(), self.fabric.cast()].map(|object| close(object))
+        };
         if closed && rest.iter().all(|returned| *returned == 0) {
             // SAFETY: nothing can read or write this memory any more, and neither field is used again.
             unsafe {

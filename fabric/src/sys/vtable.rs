@@ -87,8 +87,7 @@ pub(crate) struct fid_av {
 #[repr(C)]
 pub(crate) struct fi_ops_av {
     pub(crate) size: usize,
-    pub(crate) insert:
-        unsafe extern "C" fn(*mut fid_av, *const c_void, usize, *mut u64, u64, *mut c_void) -> c_int,
+    pub(crate) insert: unsafe extern "C" fn(*mut fid_av, *const c_void, usize, *mut u64, u64, *mut c_void) -> c_int,
     pub(crate) insertsvc: unused,
     pub(crate) insertsym: unused,
     pub(crate) remove: unsafe extern "C" fn(*mut fid_av, *mut u64, usize, u64) -> c_int,

@@ -9,9 +9,9 @@ use rustix::time::Timespec;
 
 /// The bell.
 #[derive(Debug)]
-pub(crate) struct Wake(OwnedFd);
+pub(crate) struct Bell(OwnedFd);
 
-impl Wake {
+impl Bell {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
