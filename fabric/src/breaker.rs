@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long to leave it alone the first, the second and every further time. The first forgives a peer that restarts; the
-/// last costs a cluster with a broken fabric one failed probe in half a minute.
+/// How long to leave it alone the first, the second and every further time. The first forgives a peer that restarts;
+/// the last costs a cluster with a broken fabric one failed probe in half a minute.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
 /// Whether the fabric may be used.

@@ -1,8 +1,8 @@
 //! The endpoint's one thread: takes commands, makes progress, keeps deadlines, gives landings new keys.
 //!
-//! It alone touches the library. It sleeps on the completion queue's descriptor and on a bell, and wakes by itself every
-//! few milliseconds while something is awaited: a completion that a library forgot to announce must not be waited for for
-//! ever.
+//! It alone touches the library. It sleeps on the completion queue's descriptor and on a bell, and wakes by itself
+//! every few milliseconds while something is awaited: a completion that a library forgot to announce must not be waited
+//! for for ever.
 
 use std::sync::Arc;
 use std::thread;

@@ -119,7 +119,8 @@ pub enum FabricError {
         /// Its text.
         text: String,
     },
-    /// Unknown: the bytes may have arrived, or may still. Answer inline; the reader has another landing for the next one.
+    /// Unknown: the bytes may have arrived, or may still. Answer inline; the reader has another landing for the next
+    /// one.
     #[error("the transfer did not end in time, and may still happen: answer inline")]
     Deadline,
     /// Reopen it.

@@ -7,8 +7,8 @@
 //!                       └──> free            └──> spent ──the thread closes its key, and makes another──> free
 //! ```
 //! A landing that was advertised and not heard of may still be written at any moment, so its memory is not used again
-//! before its registration is closed. Software that checks a key only where a write begins may go on writing after that;
-//! there the memory itself is kept until the endpoint closes, and the landing gets other memory.
+//! before its registration is closed. Software that checks a key only where a write begins may go on writing after
+//! that; there the memory itself is kept until the endpoint closes, and the landing gets other memory.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::advert::LandingAdvert;
+use crate::bell::Bell;
 use crate::counters::Counters;
 use crate::error::FabricError;
 use crate::sys::{LandingMemory, Region};
-use crate::bell::Bell;
 
 /// Memory with the registration that peers know it by.
 pub(crate) struct Target {
@@ -134,8 +134,8 @@ impl Landing {
         LandingAdvert { fabric_address, key: target.key, address: target.address, bytes: self.pool.landing_bytes }
     }
 
-    /// The bytes, after the peer said that it has placed so many, and that it is done. They are verified by the caller as
-    /// bytes of any other path. The landing is free again when the last handle of them is dropped.
+    /// The bytes, after the peer said that it has placed so many, and that it is done. They are verified by the caller
+    /// as bytes of any other path. The landing is free again when the last handle of them is dropped.
     pub fn filled(mut self, bytes: usize) -> Result<Bytes, FabricError> {
         if bytes > self.bytes() || !self.expected {
             return Err(FabricError::TooLong { bytes, room: if self.expected { self.bytes() } else { 0 } });

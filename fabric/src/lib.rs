@@ -1,9 +1,9 @@
 //! The fabric: a node writes blocks straight into memory that a reader has advertised, by RDMA where there is a card.
 //!
-//! libfabric is looked for when the process runs. Without it, or without a provider that works, everything goes over QUIC,
-//! and nothing here is needed. A node's own memory is never exposed: a reader registers landings, tells the node the key of
-//! one inside of the session, and the node writes. What is placed is verified by the reader like any other bytes. The crate
-//! knows memory, adverts and writes. It knows no session, no block and no shard.
+//! libfabric is looked for when the process runs. Without it, or without a provider that works, everything goes over
+//! QUIC, and nothing here is needed. A node's own memory is never exposed: a reader registers landings, tells the node
+//! the key of one inside of the session, and the node writes. What is placed is verified by the reader like any other
+//! bytes. The crate knows memory, adverts and writes. It knows no session, no block and no shard.
 //!
 //! ```text
 //! endpoint            landings and placements, as users see them
@@ -17,6 +17,7 @@
 //! ```
 
 pub mod advert;
+mod bell;
 pub mod breaker;
 pub mod counters;
 mod driver;
@@ -32,7 +33,6 @@ mod plan;
 pub mod selftest;
 pub mod settings;
 mod sys;
-mod bell;
 
 pub use advert::LandingAdvert;
 pub use breaker::Breaker;

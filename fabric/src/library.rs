@@ -117,8 +117,8 @@ impl Provider {
         }
     }
 
-    /// Whether closing a registration also ends a write that has begun. Cards look every packet up; software looks once,
-    /// and EFA without `efa-direct` may be software.
+    /// Whether closing a registration also ends a write that has begun. Cards look every packet up; software looks
+    /// once, and EFA without `efa-direct` may be software.
     pub(crate) fn ends_writes_on_close(&self) -> bool {
         self.name == "verbs;ofi_rxm" || self.fabric == "efa-direct"
     }

@@ -1,6 +1,7 @@
 //! Everything that has a limit, and why it has that one.
 
-/// A fabric address in an advert. EFA has 32 bytes, sockets at most 28; the shared-memory provider's text is the longest.
+/// A fabric address in an advert. EFA has 32 bytes, sockets at most 28; the shared-memory provider's text is the
+/// longest.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
 /// A landing. Blocks are some MiB at most, and the length travels in 32 bits.
@@ -9,7 +10,8 @@ pub const LANDING_BYTES_MAX: usize = 1 << 30;
 /// Landings of an endpoint, and send buffers of one: a registration each, of which cards have some thousands for sure.
 pub const BUFFERS_MAX: usize = 4096;
 
-/// Commands that wait for an endpoint's thread. It takes them in microseconds; more than this is a thread that is stuck.
+/// Commands that wait for an endpoint's thread. It takes them in microseconds; more than this is a thread that is
+/// stuck.
 pub const COMMANDS_MAX: usize = 1024;
 
 /// Placements in progress, those that nobody waits for any more included. Beyond it, the endpoint is better reopened.

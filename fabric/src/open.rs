@@ -1,12 +1,12 @@
 //! From settings to an open endpoint with all its buffers registered. On the endpoint's own thread.
 
+use crate::bell::Bell;
 use crate::error::FabricError;
 use crate::landing::{Pool, Target};
 use crate::library::{Library, PROVIDERS_HARDWARE, Provider, is_known};
 use crate::limits::{KEY_ATTEMPTS, PEERS_MAX};
 use crate::settings::EndpointSettings;
 use crate::sys::{Code, LandingMemory, Offer, RawEndpoint, Region, SendMemory, Wish, offers};
-use crate::bell::Bell;
 
 /// A send buffer that nothing is sent from.
 pub(crate) struct SendBuffer {

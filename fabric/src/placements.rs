@@ -1,7 +1,7 @@
 //! Placements under way: from a command to writes, from their completions to one answer.
 //!
-//! An answer is given once. Memory is held until the library says that nothing reads it, whoever has been answered what:
-//! a placement that nobody waits for any more stays here until its last write has ended.
+//! An answer is given once. Memory is held until the library says that nothing reads it, whoever has been answered
+//! what: a placement that nobody waits for any more stays here until its last write has ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::limits::PLACEMENTS_MAX;
 use crate::open::SendBuffer;
 use crate::peers::{PeerUse, Peers};
 use crate::plan::{Write, cut};
-use crate::sys::{Code, Done, Kind, Peer, RawEndpoint, Remote, Payload, Transfer};
+use crate::sys::{Code, Done, Kind, Payload, Peer, RawEndpoint, Remote, Transfer};
 
 /// What was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,8 @@ impl Placements {
         self.remove_if_ended(id);
     }
 
-    /// Answers what is late, and forgets the peers that it went to: a write that has not ended goes on owning its memory.
+    /// Answers what is late, and forgets the peers that it went to: a write that has not ended goes on owning its
+    /// memory.
     pub(crate) fn expire(&mut self, raw: &mut RawEndpoint, counters: &Counters, now: Instant) {
         let late = |placement: &Placement| placement.answer.is_some() && placement.deadline <= now;
         let late: Vec<u64> =

@@ -1,7 +1,8 @@
-//! What an operator runs before switching the fabric on: does it carry bytes, how fast, and does it refuse what it must.
+//! What an operator runs before switching the fabric on: does it carry bytes, how fast, and does it refuse what it
+//! must.
 //!
-//! Two endpoints in this process, over whatever the provider has between them. Times are those of one host; that forbidden
-//! things are refused is a property of the provider and the card, and the reason to run this.
+//! Two endpoints in this process, over whatever the provider has between them. Times are those of one host; that
+//! forbidden things are refused is a property of the provider and the card, and the reason to run this.
 
 use std::fmt;
 use std::path::PathBuf;

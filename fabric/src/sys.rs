@@ -1,8 +1,8 @@
 //! libfabric as C sees it, and the thinnest layer that makes it safe. All unsafe code of the crate is below here.
 //!
-//! Only what is used is declared. Structures are taken from the library and never made here, except for the few that are
-//! passed by value of their pointer and have not changed since libfabric 1.0, so that a newer library may append fields to
-//! its own. The rest of the crate sees owned things whose memory outlives what the network card may do to it.
+//! Only what is used is declared. Structures are taken from the library and never made here, except for the few that
+//! are passed by value of their pointer and have not changed since libfabric 1.0, so that a newer library may append
+//! fields to its own. The rest of the crate sees owned things whose memory outlives what the network card may do to it.
 
 mod abi;
 mod memory;
@@ -13,7 +13,7 @@ mod vtable;
 
 pub(crate) use memory::{LandingMemory, SendMemory};
 pub(crate) use offer::{AddressForm, Offer, Wish, offers};
-pub(crate) use raw::{Done, Kind, Peer, RawEndpoint, Region, Remote, Payload, Transfer};
+pub(crate) use raw::{Done, Kind, Payload, Peer, RawEndpoint, Region, Remote, Transfer};
 pub(crate) use symbols::Symbols;
 
 /// What libfabric's functions return: zero, or a negative number that `fi_strerror` knows.

@@ -1,7 +1,7 @@
 //! Memory that a network card reads or writes: whole pages, mapped for as long as anything may still touch them.
 //!
-//! Landing memory is written by the card and only read here; send memory is written here and only read by the card. Each
-//! has one owner, so that the two never happen at once on this side.
+//! Landing memory is written by the card and only read here; send memory is written here and only read by the card.
+//! Each has one owner, so that the two never happen at once on this side.
 #![expect(unsafe_code, reason = "memory that a network card writes has no safe form")]
 
 use std::io;
@@ -70,9 +70,9 @@ impl LandingMemory {
     /// If there are not so many.
     pub(crate) fn written(&self, bytes: usize) -> &[u8] {
         assert!(bytes <= self.0.bytes(), "a landing is not longer than its memory");
-        // SAFETY: the pages live as long as `self` and any bits are bytes. Nothing on this side ever writes them. The peer
-        // has said that its write has ended, and writes once for each advert: a peer that lies about either could as well
-        // have sent other bytes, and the reader's checksum is what it is believed by.
+        // SAFETY: the pages live as long as `self` and any bits are bytes. Nothing on this side ever writes them. The
+        // peer has said that its write has ended, and writes once for each advert: a peer that lies about either could
+        // as well have sent other bytes, and the reader's checksum is what it is believed by.
         unsafe { std::slice::from_raw_parts(self.0.start(), bytes) }
     }
 }

@@ -62,8 +62,8 @@ pub(crate) fn offers(symbols: &Arc<Symbols>, wish: Wish<'_>) -> Result<Vec<Offer
     let hints = Hints::new(symbols, provider.as_ref(), domain.as_ref());
     let (node, flags) = source.as_ref().map_or((null(), 0), |source| (source.as_ptr(), FI_SOURCE));
     let mut list = null_mut();
-    // SAFETY: the hints are a whole structure of the library's own making, the texts end with zeros and outlive the call,
-    // and `list` takes a pointer that is freed below.
+    // SAFETY: the hints are a whole structure of the library's own making, the texts end with zeros and outlive the
+    // call, and `list` takes a pointer that is freed below.
     let returned = unsafe { (symbols.fi_getinfo)(API_VERSION, node, null(), flags, hints.0.info, &raw mut list) };
     match Code::check(returned.into()) {
         Err(Code::NOTHING) => return Ok(Vec::new()),

@@ -1,7 +1,9 @@
-//! An open endpoint: the library's objects in one place, closed in the one order that is safe, by the thread that made them.
+//! An open endpoint: the library's objects in one place, closed in the one order that is safe, by the thread that made
+//! them.
 //!
-//! A transfer owns the memory that the card reads, from posting until the library says that it has ended. A registration
-//! owns a handle of its memory. What cannot be closed keeps its memory for ever: better lost than freed under a card.
+//! A transfer owns the memory that the card reads, from posting until the library says that it has ended. A
+//! registration owns a handle of its memory. What cannot be closed keeps its memory for ever: better lost than freed
+//! under a card.
 #![expect(unsafe_code, reason = "the library's objects are pointers to tables of functions")]
 
 use std::collections::BTreeMap;
@@ -332,8 +334,8 @@ impl RawEndpoint {
             data: 0,
         };
         let flags = FI_COMPLETION | FI_DELIVERY_COMPLETE;
-        // SAFETY: the endpoint is open; the message and its lists are read during the call only. Memory and context live
-        // in `in_flight` until the library says that the transfer has ended, or everything is closed.
+        // SAFETY: the endpoint is open; the message and its lists are read during the call only. Memory and context
+        // live in `in_flight` until the library says that the transfer has ended, or everything is closed.
         let returned = unsafe {
             let operations = (*self.ep).rma;
             match transfer.kind {

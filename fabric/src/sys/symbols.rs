@@ -52,8 +52,8 @@ impl Symbols {
 
     /// What an error number means, in the library's words.
     pub(crate) fn text(&self, code: Code) -> String {
-        // SAFETY: it takes any number, and returns text that ends with a zero and is overwritten or freed by nobody while
-        // it is copied: texts of the library are constants, others are of this thread's C library.
+        // SAFETY: it takes any number, and returns text that ends with a zero and is overwritten or freed by nobody
+        // while it is copied: texts of the library are constants, others are of this thread's C library.
         let text = unsafe { (self.fi_strerror)(code.0) };
         text_of(text).unwrap_or_else(|| format!("error {}", code.0))
     }
