@@ -45,10 +45,11 @@ impl Driver {
         let pool = Arc::clone(&self.pool);
         let mut done: Vec<Done> = Vec::new();
         while !pool.is_closed() {
+            let now = Instant::now();
             while let Ok(command) = self.commands.try_recv() {
-                self.placements.start(&mut self.raw, &pool.counters, command);
+                self.placements.start(&mut self.raw, &pool.counters, command, now);
             }
-            self.placements.post(&mut self.raw, &pool.counters);
+            self.placements.post(&mut self.raw, &pool.counters, now);
             if self.raw.poll(&mut done).is_err() {
                 break;
             }

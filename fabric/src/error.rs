@@ -23,14 +23,10 @@ pub enum FabricError {
         minor: u32,
     },
     /// Fix: name another provider.
-    #[error(
-        "provider {0:?} is not one that is known to work: name one of efa, verbs;ofi_rxm, tcp;ofi_rxm, tcp, shm, sockets"
-    )]
+    #[error("provider {0:?} is not known to work: name one of efa, verbs;ofi_rxm, tcp;ofi_rxm, tcp, shm, sockets")]
     ProviderUnknown(String),
     /// Fix: the host's devices, drivers or permissions, or the setting.
-    #[error(
-        "libfabric offers no {wanted} here: see `fi_info`, and that the device, its driver and /dev/infiniband are there"
-    )]
+    #[error("libfabric offers no {wanted} here: see `fi_info`; are the device, its driver and /dev/infiniband there?")]
     ProviderAbsent {
         /// What was looked for.
         wanted: String,
@@ -43,7 +39,8 @@ pub enum FabricError {
     },
     /// Fix: a newer library.
     #[error(
-        "provider {provider} has no descriptor to wait on: install libfabric 2.5 or newer, for EFA with FI_EFA_ENABLE_SHM_TRANSFER=0"
+        "provider {provider} has no descriptor to wait on: install libfabric 2.5 or newer, \
+         and for EFA set FI_EFA_ENABLE_SHM_TRANSFER=0"
     )]
     NoDescriptor {
         /// Its name.
@@ -71,7 +68,8 @@ pub enum FabricError {
     },
     /// Fix: raise the limit on locked memory, or have fewer or smaller buffers.
     #[error(
-        "{bytes} bytes cannot be registered: {text}; raise the limit on locked memory (`ulimit -l`, LimitMEMLOCK, CAP_IPC_LOCK)"
+        "{bytes} bytes cannot be registered: {text}; raise the limit on locked memory (`ulimit -l`, LimitMEMLOCK, \
+         CAP_IPC_LOCK)"
     )]
     Registration {
         /// How many.

@@ -4,7 +4,7 @@ use crate::bell::Bell;
 use crate::error::FabricError;
 use crate::landing::{Pool, Target};
 use crate::library::{Library, PROVIDERS_HARDWARE, Provider, is_known};
-use crate::limits::{KEY_ATTEMPTS, PEERS_MAX};
+use crate::limits::KEY_ATTEMPTS;
 use crate::settings::EndpointSettings;
 use crate::sys::{Code, LandingMemory, Offer, RawEndpoint, Region, SendMemory, Wish, offers};
 
@@ -85,7 +85,7 @@ fn open_one(library: &Library, offer: Offer) -> Result<(RawEndpoint, Provider), 
         return Err(FabricError::ProviderDemands { provider: provider.name });
     }
     let wait = !provider.may_be_polled();
-    match RawEndpoint::open(offer, PEERS_MAX, wait) {
+    match RawEndpoint::open(offer, wait) {
         Ok(raw) => Ok((raw, Provider { can_wait: wait, ..provider })),
         Err(("fi_cq_open" | "fi_control(FI_GETWAIT)", _)) => Err(FabricError::NoDescriptor { provider: provider.name }),
         Err((call, code)) => Err(library.error(call, code)),

@@ -4,7 +4,7 @@
 //! what: a placement that nobody waits for any more stays here until its last write has ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -17,6 +17,10 @@ use crate::open::SendBuffer;
 use crate::peers::{PeerUse, Peers};
 use crate::plan::{Write, cut};
 use crate::sys::{Code, Done, Kind, Payload, Peer, RawEndpoint, Remote, Transfer};
+
+/// How long a write waits for a broken connection to be noticed and made anew. Some milliseconds are enough; a peer that
+/// is gone is told so by then.
+const RECONNECT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What was placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,7 @@ pub(crate) struct Command {
 struct Placement {
     peer: PeerUse,
     deadline: Instant,
+    reconnect_until: Instant,
     bytes: usize,
     /// Writes that have not ended.
     left: usize,
@@ -67,7 +72,7 @@ impl Placements {
     }
 
     /// Takes a command: its writes wait to be posted, or it is answered at once.
-    pub(crate) fn start(&mut self, raw: &mut RawEndpoint, counters: &Counters, command: Command) {
+    pub(crate) fn start(&mut self, raw: &mut RawEndpoint, counters: &Counters, command: Command, now: Instant) {
         let Command { kind, advert, pieces, deadline, answer } = command;
         let bytes = pieces.iter().map(Bytes::len).sum();
         let remote = Remote { address: advert.address, key: advert.key };
@@ -85,9 +90,10 @@ impl Placements {
                 self.next += 1;
                 let place = |at| Remote { address: remote.address.wrapping_add(at), ..remote };
                 let transfer = |(at, payload)| Transfer { id, kind, peer: peer.peer, remote: place(at), payload };
-                let left = payloads.len();
+                let (left, reconnect_until) = (payloads.len(), now + RECONNECT_PATIENCE);
                 self.unposted.extend(payloads.into_iter().map(transfer));
-                self.under_way.insert(id, Placement { peer, deadline, bytes, left, answer: Some(answer) });
+                self.under_way
+                    .insert(id, Placement { peer, deadline, reconnect_until, bytes, left, answer: Some(answer) });
             }
             Err(error) => reply(Some(answer), counters, Err(error)),
         }
@@ -107,7 +113,7 @@ impl Placements {
     }
 
     /// Posts what the provider takes. What it has no room for now waits, others' writes do not wait for it.
-    pub(crate) fn post(&mut self, raw: &mut RawEndpoint, counters: &Counters) {
+    pub(crate) fn post(&mut self, raw: &mut RawEndpoint, counters: &Counters, now: Instant) {
         let mut full: Vec<Peer> = Vec::new();
         for _ in 0..self.unposted.len() {
             let Some(transfer) = self.unposted.pop_front() else { return };
@@ -118,7 +124,7 @@ impl Placements {
             }
             match raw.post(transfer) {
                 Ok(()) => {}
-                Err((transfer, Code::AGAIN)) => {
+                Err((transfer, code)) if self.is_passing(transfer.id, code, now) => {
                     full.push(peer);
                     self.unposted.push_back(*transfer);
                 }
@@ -128,6 +134,12 @@ impl Placements {
                 }
             }
         }
+    }
+
+    /// Whether to try again what could not be posted.
+    fn is_passing(&self, id: u64, code: Code, now: Instant) -> bool {
+        let may_reconnect = || self.under_way.get(&id).is_some_and(|placement| now < placement.reconnect_until);
+        code == Code::AGAIN || code == Code::NOT_CONNECTED && may_reconnect()
     }
 
     /// Takes what the library says has ended.

@@ -25,6 +25,8 @@ impl Code {
     pub(crate) const AGAIN: Self = Self(11);
     /// There is nothing of that kind here.
     pub(crate) const NOTHING: Self = Self(61);
+    /// There was a connection, and it is broken.
+    pub(crate) const NOT_CONNECTED: Self = Self(107);
     /// An error waits in the completion queue.
     pub(crate) const ERROR_AVAILABLE: Self = Self(259);
     /// The key is taken, or unknown.

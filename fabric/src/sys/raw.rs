@@ -116,11 +116,11 @@ fn check(returned: c_int) -> Result<(), Code> {
 
 impl RawEndpoint {
     /// Opens everything. Where the provider has no descriptor to wait on, `wait` must be false.
-    pub(crate) fn open(offer: Offer, peers_max: usize, wait: bool) -> Result<Self, (&'static str, Code)> {
+    pub(crate) fn open(offer: Offer, wait: bool) -> Result<Self, (&'static str, Code)> {
         let mut endpoint = Self::closed(offer);
         endpoint.open_domain()?;
         endpoint.open_queue(wait)?;
-        endpoint.open_endpoint(peers_max)?;
+        endpoint.open_endpoint()?;
         Ok(endpoint)
     }
 
@@ -184,11 +184,12 @@ impl RawEndpoint {
         Ok(())
     }
 
-    fn open_endpoint(&mut self, peers_max: usize) -> Result<(), (&'static str, Code)> {
+    fn open_endpoint(&mut self) -> Result<(), (&'static str, Code)> {
         let mut attributes = fi_av_attr {
             kind: 0,
             rx_ctx_bits: 0,
-            count: peers_max,
+            // As many as the provider likes; it grows.
+            count: 0,
             ep_per_node: 0,
             name: std::ptr::null(),
             map_addr: null_mut(),

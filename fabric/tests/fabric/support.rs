@@ -171,8 +171,7 @@ fn part_of_a_child() {
     let Ok(part) = std::env::var(PART) else { return };
     let bytes = std::env::var(BYTES).expect("told").parse().expect("a number");
     let library = library().expect("the parent has it");
-    let settings =
-        EndpointSettings { landing_count: 2, ..self::settings(&std::env::var(PROVIDER).expect("told"), bytes) };
+    let settings = EndpointSettings { landing_count: 2, ..settings(&std::env::var(PROVIDER).expect("told"), bytes) };
     let endpoint = Endpoint::open(&library, &settings).expect("the parent's opened");
     let mut lines = std::io::stdin().lines();
     if part == "reader" {
