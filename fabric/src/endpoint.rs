@@ -125,7 +125,8 @@ fn start(
     commands: mpsc::Receiver<Command>,
 ) -> Result<(Provider, Driver), FabricError> {
     let opened = open(library, settings)?;
-    let peers = Peers::new(opened.own_address, opened.raw.offer().address_form());
+    let forgets_busy = opened.provider.forgets_busy_peers();
+    let peers = Peers::new(opened.own_address, opened.raw.offer().address_form(), forgets_busy);
     let driver = Driver {
         ends_writes_on_close: opened.provider.ends_writes_on_close(),
         raw: opened.raw,

@@ -123,6 +123,12 @@ impl Provider {
         self.name == "verbs;ofi_rxm" || self.fabric == "efa-direct"
     }
 
+    /// Whether a peer may be forgotten while something is under way to it. The shared-memory provider of libfabric 1.17
+    /// then follows a pointer into nothing.
+    pub(crate) fn forgets_busy_peers(&self) -> bool {
+        self.name != "shm"
+    }
+
     /// Whether a thread may poll it without sleeping: for tests on a machine without anything better.
     pub(crate) fn may_be_polled(&self) -> bool {
         self.name == "shm"

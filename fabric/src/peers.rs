@@ -11,6 +11,8 @@ pub(crate) struct Peers {
     known: BTreeMap<Vec<u8>, Known>,
     own: Vec<u8>,
     form: AddressForm,
+    /// Whether the library can forget a peer that something is under way to.
+    forgets_busy: bool,
     uses: u64,
 }
 
@@ -32,8 +34,8 @@ pub(crate) struct PeerUse {
 }
 
 impl Peers {
-    pub(crate) fn new(own: Vec<u8>, form: AddressForm) -> Self {
-        Self { known: BTreeMap::new(), own, form, uses: 0 }
+    pub(crate) fn new(own: Vec<u8>, form: AddressForm, forgets_busy: bool) -> Self {
+        Self { known: BTreeMap::new(), own, form, forgets_busy, uses: 0 }
     }
 
     /// Whether an address has this provider's form: the library is not told how long it is.
@@ -84,7 +86,7 @@ impl Peers {
 
     /// Forgets a peer, with its connection: what it does from here on is no longer expected.
     pub(crate) fn forget(&mut self, raw: &mut RawEndpoint, peer: &PeerUse) {
-        if self.known.get(&peer.address).is_some_and(|known| known.number == peer.number) {
+        if self.forgets_busy && self.known.get(&peer.address).is_some_and(|known| known.number == peer.number) {
             self.remove(raw, &peer.address);
         }
     }
@@ -105,17 +107,17 @@ mod tests {
     fn addresses_of_another_form_are_refused_before_the_library_sees_them() {
         let own = [&[2, 0, 31, 144, 127, 0, 0, 1][..], &[0; 8]].concat();
         let other = [&[2, 0, 99, 99, 10, 0, 0, 7][..], &[0; 8]].concat();
-        let peers = Peers::new(own.clone(), AddressForm::Socket);
+        let peers = Peers::new(own.clone(), AddressForm::Socket, true);
         assert_eq!(peers.check(&other), Ok(()));
         assert_eq!(peers.check(&other[..15]), Err(AdvertError::Provider));
         assert_eq!(peers.check(&[&[10, 0][..], &other[2..]].concat()), Err(AdvertError::Provider));
 
-        let peers = Peers::new(b"fi_shm://1:2\0".to_vec(), AddressForm::Text);
+        let peers = Peers::new(b"fi_shm://1:2\0".to_vec(), AddressForm::Text, true);
         assert_eq!(peers.check(b"fi_shm://123:0:4\0"), Ok(()));
         assert_eq!(peers.check(b"fi_shm://1\x002\0"), Err(AdvertError::Provider));
         assert_eq!(peers.check(b"efa://1:2\0"), Err(AdvertError::Provider));
 
-        let peers = Peers::new(vec![7; 32], AddressForm::Opaque);
+        let peers = Peers::new(vec![7; 32], AddressForm::Opaque, true);
         assert_eq!(peers.check(&[1; 32]), Ok(()));
         assert_eq!(peers.check(&[1; 31]), Err(AdvertError::Provider));
     }
