@@ -30,6 +30,7 @@ pub(crate) const FI_MR_PROV_KEY: c_int = 1 << 6;
 pub(crate) const FI_EP_RDM: c_int = 3;
 pub(crate) const FI_THREAD_DOMAIN: c_int = 3;
 pub(crate) const FI_PROGRESS_MANUAL: c_int = 2;
+pub(crate) const FI_RM_ENABLED: c_int = 2;
 pub(crate) const FI_WAIT_NONE: c_int = 0;
 pub(crate) const FI_WAIT_FD: c_int = 3;
 pub(crate) const FI_CQ_FORMAT_CONTEXT: c_int = 1;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::abi::{
     API_VERSION, FI_ADDR_STR, FI_CONTEXT, FI_CONTEXT2, FI_DELIVERY_COMPLETE, FI_EP_RDM, FI_MR_ALLOCATED, FI_MR_LOCAL,
-    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_MSG, FI_PROGRESS_MANUAL, FI_RMA, FI_SOCKADDR, FI_SOCKADDR_IN, FI_SOCKADDR_IN6,
-    FI_SOURCE, FI_THREAD_DOMAIN, fi_info,
+    FI_MR_PROV_KEY, FI_MR_VIRT_ADDR, FI_MSG, FI_PROGRESS_MANUAL, FI_RM_ENABLED, FI_RMA, FI_SOCKADDR, FI_SOCKADDR_IN,
+    FI_SOCKADDR_IN6, FI_SOURCE, FI_THREAD_DOMAIN, fi_info,
 };
 use super::symbols::text_of;
 use super::{Code, Symbols};
@@ -103,6 +103,8 @@ impl Hints {
             (*domain_attr).threading = FI_THREAD_DOMAIN;
             (*domain_attr).control_progress = FI_PROGRESS_MANUAL;
             (*domain_attr).data_progress = FI_PROGRESS_MANUAL;
+            // Posting says that there is no room, instead of losing completions.
+            (*domain_attr).resource_mgmt = FI_RM_ENABLED;
             (*domain_attr).mr_mode = FI_MR_LOCAL | FI_MR_VIRT_ADDR | FI_MR_ALLOCATED | FI_MR_PROV_KEY;
             (*domain_attr).name = pointer(domain);
             (*(*info).fabric_attr).prov_name = pointer(provider);

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kennel_fabric::{Endpoint, EndpointSettings, FabricError, LandingAdvert, Library};
+use kennel_fabric::{Endpoint, EndpointSettings, FabricError, LandingAdvert, Library, Placed};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What names a child's part. Tests are their own children.
@@ -14,6 +14,11 @@ const PROVIDER: &str = "KENNEL_FABRIC_PROVIDER";
 const BYTES: &str = "KENNEL_FABRIC_BYTES";
 
 pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// For what is not answered by every provider.
+pub(crate) fn shortly() -> Instant {
+    Instant::now() + Duration::from_secs(2)
+}
 
 pub(crate) fn soon() -> Instant {
     Instant::now() + LONG
@@ -61,6 +66,12 @@ pub(crate) fn each(landing_bytes: usize, test: impl Fn(&Library, EndpointSetting
     assert!(tested > 0, "a libfabric with none of the providers");
 }
 
+/// Whether the provider outlives its peers. The shared-memory one of libfabric 1.17 follows pointers into a peer's memory
+/// after that is gone, and serves nobody else while a dead peer's transfer is open; it is for tests only.
+pub(crate) fn outlives_peers(settings: &EndpointSettings) -> bool {
+    settings.provider.as_deref() != Some("shm")
+}
+
 pub(crate) fn pair(library: &Library, settings: &EndpointSettings) -> (Endpoint, Endpoint) {
     let open = || Endpoint::open(library, settings).expect("it opened before");
     (open(), open())
@@ -79,6 +90,27 @@ pub(crate) fn carry(node: &Endpoint, reader: &Endpoint, bytes: &Bytes) -> Result
     let mut landing = reader.landing()?;
     let placed = block_on(node.place(landing.advert(), vec![bytes.clone()], soon()))?;
     landing.filled(placed.len)
+}
+
+/// The same after a refusal, which may have broken the connection: what fails meanwhile is asked for again.
+pub(crate) fn carry_again(node: &Endpoint, reader: &Endpoint, bytes: &Bytes) -> Bytes {
+    let mut carried = None;
+    let started = Instant::now();
+    eventually("it works on", || {
+        let result = carry(node, reader, bytes);
+        println!("after {:?}: {:?}", started.elapsed(), result.as_ref().map(Bytes::len));
+        carried = result.ok();
+        carried.is_some()
+    });
+    carried.expect("it was so")
+}
+
+/// Whether what must be refused was: with an answer, or, by the shared-memory provider, never with one.
+pub(crate) fn is_refused(settings: &EndpointSettings, result: &Result<Placed, FabricError>) -> bool {
+    match settings.provider.as_deref() {
+        Some("shm") => matches!(result, Err(FabricError::Deadline)),
+        _ => matches!(result, Err(FabricError::Transfer { .. })),
+    }
 }
 
 /// Waits until it is so.
