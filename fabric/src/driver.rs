@@ -53,8 +53,9 @@ impl Driver {
             if self.raw.poll(&mut done).is_err() {
                 break;
             }
-            let quiet = done.is_empty();
-            self.placements.finish(&pool.counters, done.drain(..));
+            // What failed may be tried again, after a pause.
+            let quiet = done.iter().all(|done| done.result.is_err());
+            self.placements.finish(&pool.counters, done.drain(..), now);
             for target in pool.take_spent() {
                 self.renew(target);
             }

@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
 
 /// `FI_VERSION(1, 17)`: the interface that this binding was checked against, and that newer libraries keep offering.
-pub(crate) const API_VERSION: u32 = (1 << 16) | 17;
+pub(crate) const API_VERSION: u32 = (1 << 16) + 17;
 
 pub(crate) const FI_MSG: u64 = 1 << 1;
 pub(crate) const FI_RMA: u64 = 1 << 2;

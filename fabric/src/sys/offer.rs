@@ -64,7 +64,7 @@ pub(crate) fn offers(symbols: &Arc<Symbols>, wish: Wish<'_>) -> Result<Vec<Offer
     let mut list = null_mut();
     // SAFETY: the hints are a whole structure of the library's own making, the texts end with zeros and outlive the
     // call, and `list` takes a pointer that is freed below.
-    let returned = unsafe { (symbols.fi_getinfo)(API_VERSION, node, null(), flags, hints.0.info, &raw mut list) };
+    let returned = unsafe { (symbols.getinfo)(API_VERSION, node, null(), flags, hints.0.info, &raw mut list) };
     match Code::check(returned.into()) {
         Err(Code::NOTHING) => return Ok(Vec::new()),
         returned => returned?,
@@ -73,14 +73,14 @@ pub(crate) fn offers(symbols: &Arc<Symbols>, wish: Wish<'_>) -> Result<Vec<Offer
     let mut next = list;
     while !next.is_null() {
         // SAFETY: `next` is an element of the list that the library just made; the copy is ours to free.
-        let (info, after) = unsafe { ((symbols.fi_dupinfo)(next), (*next).next) };
+        let (info, after) = unsafe { ((symbols.dupinfo)(next), (*next).next) };
         if !info.is_null() {
             offers.push(Offer { info, symbols: Arc::clone(symbols) });
         }
         next = after;
     }
     // SAFETY: the list is the library's and whole, and nothing refers to it any more.
-    unsafe { (symbols.fi_freeinfo)(list) };
+    unsafe { (symbols.freeinfo)(list) };
     Ok(offers)
 }
 
@@ -91,7 +91,7 @@ impl Hints {
     fn new(symbols: &Arc<Symbols>, provider: Option<&CString>, domain: Option<&CString>) -> Self {
         let pointer = |text: Option<&CString>| text.map_or(null_mut(), |text| text.as_ptr().cast_mut());
         // SAFETY: without an argument the function makes an empty structure with all its parts.
-        let info = unsafe { (symbols.fi_dupinfo)(null()) };
+        let info = unsafe { (symbols.dupinfo)(null()) };
         assert!(!info.is_null(), "the library has memory for one structure");
         // SAFETY: the structure is whole, ours, and as the layout assertions say; the parts are not null.
         unsafe {
@@ -193,6 +193,6 @@ impl Offer {
 impl Drop for Offer {
     fn drop(&mut self) {
         // SAFETY: the structure is the library's, whole, alone, and nothing refers to it any more.
-        unsafe { (self.symbols.fi_freeinfo)(self.info) };
+        unsafe { (self.symbols.freeinfo)(self.info) };
     }
 }

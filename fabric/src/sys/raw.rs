@@ -148,7 +148,7 @@ impl RawEndpoint {
         let info = self.offer.info;
         // SAFETY: the offer is whole and lives as long as `self`; what is opened is closed by `drop`.
         unsafe {
-            let opened = (self.offer.symbols.fi_fabric)((*info).fabric_attr, &raw mut self.fabric, null_mut());
+            let opened = (self.offer.symbols.fabric)((*info).fabric_attr, &raw mut self.fabric, null_mut());
             check(opened).map_err(|code| ("fi_fabric", code))?;
             let opened = ((*(*self.fabric).ops).domain)(self.fabric, info, &raw mut self.domain, null_mut());
             check(opened).map_err(|code| ("fi_domain", code))

@@ -15,12 +15,12 @@ type FiGetinfo =
 
 /// The functions that the library exports and this crate calls. All others hang off objects.
 pub(crate) struct Symbols {
-    pub(super) fi_getinfo: FiGetinfo,
-    pub(super) fi_freeinfo: unsafe extern "C" fn(*mut fi_info),
-    pub(super) fi_dupinfo: unsafe extern "C" fn(*const fi_info) -> *mut fi_info,
-    pub(super) fi_fabric: unsafe extern "C" fn(*mut fi_fabric_attr, *mut *mut fid_fabric, *mut c_void) -> c_int,
-    fi_strerror: unsafe extern "C" fn(c_int) -> *const c_char,
-    fi_version: unsafe extern "C" fn() -> u32,
+    pub(super) getinfo: FiGetinfo,
+    pub(super) freeinfo: unsafe extern "C" fn(*mut fi_info),
+    pub(super) dupinfo: unsafe extern "C" fn(*const fi_info) -> *mut fi_info,
+    pub(super) fabric: unsafe extern "C" fn(*mut fi_fabric_attr, *mut *mut fid_fabric, *mut c_void) -> c_int,
+    strerror: unsafe extern "C" fn(c_int) -> *const c_char,
+    version: unsafe extern "C" fn() -> u32,
 }
 
 impl Symbols {
@@ -31,12 +31,12 @@ impl Symbols {
         // SAFETY: the names and types are those of libfabric's manual pages, unchanged since its first release.
         let symbols = unsafe {
             Self {
-                fi_getinfo: *library.get(c"fi_getinfo")?,
-                fi_freeinfo: *library.get(c"fi_freeinfo")?,
-                fi_dupinfo: *library.get(c"fi_dupinfo")?,
-                fi_fabric: *library.get(c"fi_fabric")?,
-                fi_strerror: *library.get(c"fi_strerror")?,
-                fi_version: *library.get(c"fi_version")?,
+                getinfo: *library.get(c"fi_getinfo")?,
+                freeinfo: *library.get(c"fi_freeinfo")?,
+                dupinfo: *library.get(c"fi_dupinfo")?,
+                fabric: *library.get(c"fi_fabric")?,
+                strerror: *library.get(c"fi_strerror")?,
+                version: *library.get(c"fi_version")?,
             }
         };
         std::mem::forget(library);
@@ -46,7 +46,7 @@ impl Symbols {
     /// Major and minor number.
     pub(crate) fn version(&self) -> (u32, u32) {
         // SAFETY: it takes nothing and returns a constant.
-        let version = unsafe { (self.fi_version)() };
+        let version = unsafe { (self.version)() };
         (version >> 16, version & 0xffff)
     }
 
@@ -54,7 +54,7 @@ impl Symbols {
     pub(crate) fn text(&self, code: Code) -> String {
         // SAFETY: it takes any number, and returns text that ends with a zero and is overwritten or freed by nobody
         // while it is copied: texts of the library are constants, others are of this thread's C library.
-        let text = unsafe { (self.fi_strerror)(code.0) };
+        let text = unsafe { (self.strerror)(code.0) };
         text_of(text).unwrap_or_else(|| format!("error {}", code.0))
     }
 }

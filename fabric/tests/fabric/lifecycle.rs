@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kennel_fabric::{Endpoint, FabricError};
 
-use crate::support::{block_on, carry, each, eventually, outlives_peers, pair, pattern, soon};
+use crate::support::{block_on, carry, each, eventually, pair, pattern, recovers, soon};
 
 #[test]
 fn a_placement_that_nobody_waits_for_ends_by_itself() {
@@ -43,7 +43,7 @@ fn closing_answers_everybody_and_bytes_stay() {
         assert_eq!(kept, pattern(5000, 1));
         drop(kept);
         assert_eq!(counters.values().quarantined, 0);
-        if !outlives_peers(&settings) {
+        if !recovers(&settings) {
             return;
         }
         let started = Instant::now();
@@ -66,7 +66,7 @@ fn dropping_an_endpoint_fails_what_is_under_way() {
             let placing: Vec<_> = (0..4)
                 .map(|_| scope.spawn(|| block_on(node.place(advert.clone(), vec![body.clone()], soon()))))
                 .collect();
-            if outlives_peers(&settings) {
+            if recovers(&settings) {
                 drop(reader);
             }
             for placing in placing {

@@ -66,9 +66,9 @@ pub(crate) fn each(landing_bytes: usize, test: impl Fn(&Library, EndpointSetting
     assert!(tested > 0, "a libfabric with none of the providers");
 }
 
-/// Whether the provider outlives its peers. The shared-memory one of libfabric 1.17 follows pointers into a peer's memory
-/// after that is gone, and serves nobody else while a dead peer's transfer is open; it is for tests only.
-pub(crate) fn outlives_peers(settings: &EndpointSettings) -> bool {
+/// Whether the provider works on after trouble. The shared-memory one of libfabric 1.17 follows pointers into a peer's
+/// memory after that is gone, and serves nobody after a transfer that was refused or whose peer died.
+pub(crate) fn recovers(settings: &EndpointSettings) -> bool {
     settings.provider.as_deref() != Some("shm")
 }
 
