@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use kennel_fabric::{Endpoint, FabricError};
 
-use crate::support::{block_on, carry, each, eventually, pair, pattern, recovers, soon};
+use crate::support::{block_on, carry, each, eventually, pair, pattern, recovers, shortly, soon};
 
 #[test]
 fn a_placement_that_nobody_waits_for_ends_by_itself() {
@@ -55,7 +55,7 @@ fn closing_answers_everybody_and_bytes_stay() {
 }
 
 #[test]
-fn dropping_an_endpoint_fails_what_is_under_way() {
+fn a_reader_that_closes_ends_what_is_under_way_to_it_in_time() {
     each(8 << 20, |library, settings| {
         let (node, reader) = pair(library, &settings);
         let mut landing = reader.landing().expect("free");
@@ -64,7 +64,7 @@ fn dropping_an_endpoint_fails_what_is_under_way() {
         std::thread::scope(|scope| {
             let node = &node;
             let placing: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| block_on(node.place(advert.clone(), vec![body.clone()], soon()))))
+                .map(|_| scope.spawn(|| block_on(node.place(advert.clone(), vec![body.clone()], shortly()))))
                 .collect();
             if recovers(&settings) {
                 drop(reader);
