@@ -54,11 +54,11 @@ impl LandingAdvert {
     /// From what came. Every bound is checked before anything is allocated.
     pub fn decode(encoded: &[u8]) -> Result<Self, AdvertError> {
         let (head, fabric_address) = encoded.split_first_chunk::<HEAD_BYTES>().ok_or(AdvertError::Length)?;
-        let [version, reserved, a, b, rest @ ..] = head;
+        let [version, reserved, low, high, rest @ ..] = head;
         if (*version, *reserved) != (VERSION, 0) {
             return Err(AdvertError::Version);
         }
-        let address_bytes = usize::from(u16::from_le_bytes([*a, *b]));
+        let address_bytes = usize::from(u16::from_le_bytes([*low, *high]));
         if !(1..=ADDRESS_BYTES_MAX).contains(&address_bytes) {
             return Err(AdvertError::Address(address_bytes));
         }

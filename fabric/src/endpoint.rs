@@ -143,7 +143,7 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         self.pool.close();
         if let Some(thread) = self.thread.take() {
-            // A thread that panicked has closed nothing; its memory is leaked with it, and nothing more can be done.
+            // A thread that panicked has closed everything on its way out, and nothing more can be done here.
             let _ = thread.join();
         }
     }

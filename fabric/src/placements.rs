@@ -79,10 +79,7 @@ impl Placements {
         let begun = match self.peers.check(&advert.fabric_address) {
             _ if self.under_way.len() >= PLACEMENTS_MAX => Err(FabricError::Busy),
             Err(error) => Err(error.into()),
-            Ok(()) => self.payloads(raw, pieces).and_then(|payloads| {
-                let peer = self.peers.begin(raw, advert.fabric_address);
-                peer.map(|peer| (peer, payloads)).map_err(|code| raw.transfer_error(code))
-            }),
+            Ok(()) => self.begin(raw, advert.fabric_address, pieces),
         };
         match begun {
             Ok((peer, payloads)) => {
@@ -96,6 +93,23 @@ impl Placements {
                     .insert(id, Placement { peer, deadline, reconnect_until, bytes, left, answer: Some(answer) });
             }
             Err(error) => reply(Some(answer), counters, Err(error)),
+        }
+    }
+
+    /// The peer and the memory of a placement: both, or neither is taken.
+    fn begin(
+        &mut self,
+        raw: &mut RawEndpoint,
+        fabric_address: Vec<u8>,
+        pieces: Vec<Bytes>,
+    ) -> Result<(PeerUse, Vec<(u64, Payload)>), FabricError> {
+        let peer = self.peers.begin(raw, fabric_address).map_err(|code| raw.transfer_error(code))?;
+        match self.payloads(raw, pieces) {
+            Ok(payloads) => Ok((peer, payloads)),
+            Err(error) => {
+                self.peers.end(&peer);
+                Err(error)
+            }
         }
     }
 
@@ -124,7 +138,7 @@ impl Placements {
             }
             match raw.post(transfer) {
                 Ok(()) => {}
-                Err((transfer, code)) if self.is_passing(transfer.id, code, now) => {
+                Err((transfer, code)) if code == Code::AGAIN || self.may_reconnect(transfer.id, code, now) => {
                     full.push(peer);
                     self.unposted.push_back(*transfer);
                 }
@@ -136,21 +150,18 @@ impl Placements {
         }
     }
 
-    /// Whether to try again what did not go: the same bytes to the same place do no harm twice.
-    fn is_passing(&self, id: u64, code: Code, now: Instant) -> bool {
-        let may_reconnect = || {
-            self.under_way
-                .get(&id)
-                .is_some_and(|placement| placement.answer.is_some() && now < placement.reconnect_until)
-        };
-        code == Code::AGAIN || (code == Code::NOT_CONNECTED && may_reconnect())
+    /// Whether to try again what met a broken connection: the same bytes to the same place do no harm twice, as long as
+    /// nobody was told how it went.
+    fn may_reconnect(&self, id: u64, code: Code, now: Instant) -> bool {
+        let waits = |placement: &Placement| placement.answer.is_some() && now < placement.reconnect_until;
+        code == Code::NOT_CONNECTED && self.under_way.get(&id).is_some_and(waits)
     }
 
     /// Takes what the library says has ended.
     pub(crate) fn finish(&mut self, counters: &Counters, done: impl Iterator<Item = Done>, now: Instant) {
         for Done { transfer, result } in done {
             match result {
-                Err((code, _)) if self.is_passing(transfer.id, code, now) => self.unposted.push_back(transfer),
+                Err((code, _)) if self.may_reconnect(transfer.id, code, now) => self.unposted.push_back(transfer),
                 Err((Code(code), text)) => self.ended(counters, transfer, Err(FabricError::Transfer { code, text })),
                 Ok(()) => self.ended(counters, transfer, Ok(())),
             }
