@@ -6,5 +6,7 @@ pub mod live;
 pub mod measure;
 pub mod quickstart;
 mod random;
+pub mod scenario;
 pub mod verify;
+pub mod versus;
 pub mod walk;

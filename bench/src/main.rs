@@ -20,7 +20,9 @@ use kennel_bench::measure::{
     FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, failover, outage, same_host, ship_cost,
 };
 use kennel_bench::quickstart::{self, QuickstartSettings};
+use kennel_bench::scenario::{CompareArgs, RawServerArgs, RunArgs, compare, raw_server, run};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
+use kennel_bench::versus::{VersusArgs, versus};
 use kennel_client::{Client, ClientSettings};
 use kennel_transport::tls::TlsIdentity;
 
@@ -52,6 +54,15 @@ enum Command {
     Live(LiveArgs),
     /// What a reader on the node's own host gets out of shared memory, beside QUIC and a copy.
     SameHost(SameHostArgs),
+    /// A load by the clock against a ring, with everything compared that was read: one of many scenarios, or your own.
+    Run(RunArgs),
+    /// What differs between two results of `run` beyond noise. Fails if anything became worse.
+    Compare(CompareArgs),
+    /// The same messages read from Kennel and from what somebody would take instead: Redis, NATS, Iggy, bare sockets.
+    Versus(VersusArgs),
+    /// Answers over bare quinn, for those who measure against it.
+    #[command(hide = true)]
+    RawServer(RawServerArgs),
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +206,10 @@ fn main() -> ExitCode {
         Command::ShipCost(args) => measured(ship_cost(args)),
         Command::Live(args) => measured(live(args)),
         Command::SameHost(args) => measured(same_host(args)),
+        Command::Run(args) => measured(run(args)),
+        Command::Compare(args) => compare(&args).map(exit_code),
+        Command::Versus(args) => measured(versus(args)),
+        Command::RawServer(args) => measured(raw_server(args)),
     };
     match done {
         Ok(code) => code,
@@ -284,8 +299,11 @@ fn parse_nodes(text: &str) -> Result<(u8, u8), String> {
 
 /// Exit code 0 if the bars were met.
 fn measured(measuring: impl Future<Output = anyhow::Result<bool>>) -> anyhow::Result<ExitCode> {
-    let met = tokio::runtime::Runtime::new()?.block_on(measuring)?;
-    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    tokio::runtime::Runtime::new()?.block_on(measuring).map(exit_code)
+}
+
+fn exit_code(met: bool) -> ExitCode {
+    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn run_verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use kennel_bench::measure::{FailoverArgs, Kind, OutageArgs, ShipCostArgs, failover, outage, ship_cost};
+use kennel_bench::scenario::{CompareArgs, RunArgs, TargetArgs, compare, run};
 use tempfile::TempDir;
 
 /// Quicker than the defaults, so that a test waits less.
@@ -79,4 +80,60 @@ async fn ships_are_timed_beside_syncs_and_round_trips() {
     for what in ["ship", "sync", "round_trip"] {
         assert_eq!(report[what]["count"], 20, "{report:#}");
     }
+}
+
+/// All kinds of readers over a small load.
+const SCENARIO: &str = r#"
+name = "own"
+about = "For a test."
+ring = { nodes = 1, set = ["cluster.copies=1", "cluster.min_copies=1", "cluster.shard_count=2", "tail.bytes_max=1 MiB"] }
+time = { warm_up = "300ms", round = "1s", rounds = 2 }
+before = { bytes = "4 MB" }
+ship = { partitions = 4, message_bytes = 100, messages_per_batch = 10, rate = "100 KB" }
+read = [
+    { kind = "hot", readers = 2, rate = 50, bytes = "4 KiB" },
+    { kind = "follow", readers = 8 },
+    { kind = "cold", rate = 20 },
+    { kind = "scan", bytes = "64 KiB" },
+    { kind = "follow", readers = 4, shared_memory = true },
+]
+"#;
+
+async fn runs_a_scenario(one_process: bool) {
+    let (stage, directory, assignments) = place();
+    let at = |name: &str| stage.path().join(name);
+    std::fs::write(at("own.toml"), SCENARIO).expect("a scenario");
+    let programs = (!one_process).then(programs);
+    let target = TargetArgs { ring: Vec::new(), tls_dir: None, one_process, programs, directory, assignments };
+    let scenario = Some(at("own.toml").display().to_string());
+    let (rounds, round, list) = (None, None, false);
+    let (json, html) = (Some(at("own.json")), Some(at("own.html")));
+    let whole = run(RunArgs { scenario, list, target, rounds, round, json, html }).await.expect("it runs to its end");
+    let report = report(&at("own.json"));
+    assert!(whole, "{report:#}");
+    let groups = report["groups"].as_array().expect("groups");
+    assert_eq!(groups.len(), 6, "{report:#}");
+    for group in groups {
+        let operations = |round: usize| group["rounds"][round]["operations"].as_u64().unwrap_or_default();
+        assert!(operations(0) > 0 && operations(1) > 0, "{group:#}");
+    }
+    let proof = &report["proof"];
+    assert!(
+        proof["messages_after"].as_u64() > Some(40_000) && proof["messages_during"].as_u64() > Some(1_000),
+        "{proof:#}"
+    );
+    let page = std::fs::read_to_string(at("own.html")).expect("a page");
+    assert!(page.matches("<svg").count() == 3 && page.contains("read cold"), "three charts");
+    let same = compare(&CompareArgs { before: at("own.json"), after: at("own.json") });
+    assert!(same.expect("they can be compared"), "nothing is worse than itself");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scenario_is_measured_and_everything_compared() {
+    runs_a_scenario(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scenario_runs_inside_one_process() {
+    runs_a_scenario(true).await;
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
 use consistent_hash::{Node, RingHash, StaticHashRing};
+use kennel_protocol::checksum::checksum;
 use kennel_protocol::ids::{NodeId, ShardId};
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::membership::{Member, Membership, Zone};
 
@@ -187,7 +187,7 @@ impl Hasher for ByteCollector {
     }
 
     fn finish(&self) -> u64 {
-        xxh3_64(&self.0)
+        checksum(&self.0)
     }
 }
 

@@ -11,7 +11,7 @@ mod journal;
 #[expect(dead_code, reason = "the target makes no journal")]
 mod random;
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use kennel_protocol::checksum::{checksum, checksum_seeded};
 
 const BLOCK: usize = 4096;
 /// The smallest file that can be a journal.
@@ -47,7 +47,7 @@ fn stamp(structure: &mut [u8], magic: &[u8; 8]) {
     structure[..8].copy_from_slice(magic);
     structure[8..12].copy_from_slice(&1u32.to_le_bytes());
     structure[12..16].copy_from_slice(&length.to_le_bytes());
-    let checksum = xxh3_64(&structure[24..]);
+    let checksum = checksum(&structure[24..]);
     structure[16..24].copy_from_slice(&checksum.to_le_bytes());
 }
 
@@ -56,14 +56,14 @@ fn stamp_records(group: &mut [u8]) {
     let mut seeds = [0; 32];
     seeds[..24].copy_from_slice(&group[24..48]);
     seeds[24..].copy_from_slice(&group[56..64]);
-    let seed = xxh3_64(&seeds);
+    let seed = checksum(&seeds);
     let u32_at = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
     let mut at = GROUP_HEADER_BYTES;
     for _ in 0..u32_at(group, 104).min(1000) {
         let Some(header) = group.get(at..at + 32) else { return };
         let length = 32 + u32_at(header, 16) + u32_at(header, 20);
         let Some(record) = group.get_mut(at..at + length) else { return };
-        let checksum = xxh3_64_with_seed(&record[8..], seed);
+        let checksum = checksum_seeded(seed, &record[8..]);
         record[..8].copy_from_slice(&checksum.to_le_bytes());
         at += length;
     }

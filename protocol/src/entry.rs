@@ -70,7 +70,7 @@ impl IntegritySum {
         bytes[0..8].copy_from_slice(&identity.offset.0.to_le_bytes());
         bytes[8..16].copy_from_slice(&identity.base_timestamp.to_le_bytes());
         bytes[16..24].copy_from_slice(&identity.checksum.to_le_bytes());
-        Self { messages: 1, hash: xxhash_rust::xxh3::xxh3_64(&bytes) }
+        Self { messages: 1, hash: checksum(&bytes) }
     }
 
     /// Adds what another sum counted.

@@ -37,6 +37,10 @@ pub const REGRESSIONS: &[Regression] = &[
     deep(101_896, "the world took requests of the storm that were still to land for a leak"),
     deep(900_788, "R13: the world's shipper, told where a partition continues, never asked how far it is stored"),
     deep(936_272, "R27: an owner handed over to a node that was stopping, took the shard back, and so on for ever"),
+    deep(
+        2_464_010,
+        "R28: a former copy that had forgotten took its old owner's entries again, and showed them once more",
+    ),
     deep(3_010_119, "the world took a slow network, which puts copies out of order, for one where nothing moves"),
 ];
 

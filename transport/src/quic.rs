@@ -125,6 +125,18 @@ impl QuicEndpoint {
         QuicConnector { endpoint: self.clone() }
     }
 
+    /// quinn itself over this socket, with its certificates and settings, taking connections: what sessions are measured
+    /// against. For an endpoint that does not listen.
+    pub fn bare_server(&self) -> quinn::Endpoint {
+        self.endpoint.set_server_config(Some(self.server_config(Ipv4Addr::LOCALHOST.into())));
+        self.endpoint.clone()
+    }
+
+    /// The same for the side that connects to a peer of this host, and the name to connect to.
+    pub fn bare_client(&self) -> (quinn::Endpoint, ClientConfig, &'static str) {
+        (self.endpoint.clone(), self.client_config(Ipv4Addr::LOCALHOST.into()), SERVER_NAME)
+    }
+
     /// Where the socket is bound.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.endpoint.local_addr().map(canonical)

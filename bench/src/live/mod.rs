@@ -16,7 +16,7 @@ mod cluster;
 mod cost;
 mod polls;
 mod proof;
-mod server;
+pub(crate) mod server;
 mod soak;
 mod visible;
 mod world;

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Longest time that is told from a longer one: ten minutes.
-const MICROS_MAX: u64 = 600_000_000;
+const NANOS_MAX: u64 = 600_000_000_000;
 
 /// Times, in milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -26,9 +26,9 @@ pub struct Figures {
 impl Figures {
     /// Of all these times.
     pub fn of(times: impl IntoIterator<Item = Duration>) -> Self {
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, MICROS_MAX, 3).expect("constant bounds are valid");
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, NANOS_MAX, 3).expect("constant bounds are valid");
         for time in times {
-            histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(MICROS_MAX).max(1));
+            histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(NANOS_MAX).max(1));
         }
         if histogram.is_empty() {
             return Self::default();
@@ -47,9 +47,9 @@ impl Figures {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "times of minutes are far below 2^53 microseconds")]
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1e3
+#[expect(clippy::cast_precision_loss, reason = "times of minutes are far below 2^53 nanoseconds")]
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
 }
 
 /// Writes a report for programs.

@@ -14,6 +14,8 @@ use super::load::Load;
 
 /// Between two reads: short against any gap that matters.
 const PAUSE: Duration = Duration::from_millis(2);
+/// What timers of the runtime are late by on an idle machine.
+const TIMER_GRAIN: Duration = Duration::from_millis(2);
 /// How far behind the acknowledged end a read begins: always there, always in memory.
 const BEHIND: u64 = 64;
 
@@ -27,6 +29,8 @@ pub(super) struct HotReader {
 #[derive(Debug, Default)]
 struct Seen {
     last: Option<Instant>,
+    /// Since then.
+    overslept: Duration,
     longest_gap: Duration,
     latencies: Vec<Duration>,
     /// What came instead of messages since the last that did.
@@ -36,7 +40,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn take(&mut self, answer: Result<String, String>, started: Instant, now: Instant) {
+    /// Takes an answer. The reader overslept by so much before it asked: that is the machine's, and no gap of the ring.
+    fn take(&mut self, answer: Result<String, String>, overslept: Duration, started: Instant, now: Instant) {
+        self.overslept += overslept;
         let served = match answer {
             Ok(served) => served,
             Err(what) => {
@@ -44,7 +50,8 @@ impl Seen {
                 return;
             }
         };
-        let gap = self.last.map_or(Duration::ZERO, |last| now - last);
+        let gap = self.last.map_or(Duration::ZERO, |last| (now - last).saturating_sub(self.overslept));
+        self.overslept = Duration::ZERO;
         let (unserved, took) = (core::mem::take(&mut self.unserved), now - started);
         if gap > self.longest_gap {
             self.longest_gap = gap;
@@ -102,6 +109,7 @@ impl Drop for HotReader {
 }
 
 async fn read(client: Client, partition: PartitionKey, load: Arc<Load>, seen: Arc<Mutex<Seen>>) {
+    let mut overslept = Duration::ZERO;
     loop {
         let from = Offset(load.committed(&partition).0.saturating_sub(BEHIND));
         let started = Instant::now();
@@ -112,7 +120,27 @@ async fn read(client: Client, partition: PartitionKey, load: Arc<Load>, seen: Ar
             Ok(answer) => Err(format!("nothing at {from}, committed is {}", answer.committed)),
             Err(error) => Err(error.to_string()),
         };
-        seen.lock().unwrap_or_else(PoisonError::into_inner).take(answer, started, now);
+        seen.lock().unwrap_or_else(PoisonError::into_inner).take(answer, overslept, started, now);
         sleep(PAUSE).await;
+        overslept = now.elapsed().saturating_sub(PAUSE + TIMER_GRAIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_overslept_blames_nobody() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut seen = Seen::default();
+        let served = || Ok("tail".to_owned());
+        seen.take(served(), Duration::ZERO, at(0), at(1));
+        seen.take(served(), Duration::from_millis(500), at(503), at(504));
+        assert_eq!(seen.longest_gap, Duration::from_millis(3));
+        seen.take(Err("nobody".to_owned()), Duration::ZERO, at(506), at(606));
+        seen.take(served(), Duration::ZERO, at(608), at(704));
+        assert_eq!(seen.longest_gap, Duration::from_millis(200), "an answer without messages is no answer");
     }
 }

@@ -17,7 +17,7 @@
 mod failover;
 pub(crate) mod figures;
 mod hot;
-mod load;
+pub(crate) mod load;
 mod outage;
 mod same_host;
 mod ship_cost;
@@ -29,4 +29,5 @@ pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
 pub use outage::{OutageArgs, outage};
 pub use same_host::{SameHostArgs, same_host};
+pub(crate) use ship_cost::Shipping;
 pub use ship_cost::{ShipCostArgs, ship_cost};

@@ -117,7 +117,7 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
 }
 
 /// One partition, one chunk at a time, to its owner.
-pub(super) struct Shipping {
+pub(crate) struct Shipping {
     shard: ShardId,
     epoch: Epoch,
     stream: Stream,
@@ -127,7 +127,7 @@ pub(super) struct Shipping {
 }
 
 impl Shipping {
-    pub(super) async fn open(stage: &mut Stage, shape: Shape) -> anyhow::Result<Self> {
+    pub(crate) async fn open(stage: &mut Stage, shape: Shape) -> anyhow::Result<Self> {
         let statuses = stage.whole().await?;
         let key = "1/1/0".parse().context("a partition")?;
         let shards = u16::try_from(statuses[0].shards.len()).context("shards are counted in 16 bits")?;
@@ -146,7 +146,7 @@ impl Shipping {
     }
 
     /// The partition.
-    pub(super) fn partition(&self) -> PartitionKey {
+    pub(crate) fn partition(&self) -> PartitionKey {
         self.stream.key
     }
 
@@ -156,7 +156,7 @@ impl Shipping {
     }
 
     /// Ships the next chunk, and waits until it is acknowledged.
-    pub(super) async fn ship(&mut self) -> anyhow::Result<Duration> {
+    pub(crate) async fn ship(&mut self) -> anyhow::Result<Duration> {
         let chunk = self.stream.chunk();
         let end = chunk.head.end;
         let began = Instant::now();

@@ -61,6 +61,15 @@ pub(super) enum Signal {
 impl Stage {
     /// Makes certificates and directories and starts all nodes.
     pub(crate) fn start(settings: StageSettings) -> anyhow::Result<Self> {
+        let mut stage = Self::set(settings)?;
+        for at in 0..stage.places.len() {
+            stage.start_node(at)?;
+        }
+        Ok(stage)
+    }
+
+    /// Makes certificates and directories, and starts nothing.
+    pub(crate) fn set(settings: StageSettings) -> anyhow::Result<Self> {
         let StageSettings { directory, nodes, .. } = &settings;
         if directory.exists() {
             std::fs::remove_dir_all(directory).with_context(|| format!("empty {}", directory.display()))?;
@@ -72,15 +81,11 @@ impl Stage {
         let places =
             (0..*nodes).map(|_| anyhow::Ok(Place { quic: port()?, gossip: port()?, http: port()?, child: None }));
         let places = places.collect::<Result<_, _>>()?;
-        let mut stage = Self { settings, certificates, places, http: reqwest::Client::new() };
-        for at in 0..stage.places.len() {
-            stage.start_node(at)?;
-        }
-        Ok(stage)
+        Ok(Self { settings, certificates, places, http: reqwest::Client::new() })
     }
 
     /// Starts a node that does not run.
-    pub(super) fn start_node(&mut self, at: usize) -> anyhow::Result<()> {
+    pub(crate) fn start_node(&mut self, at: usize) -> anyhow::Result<()> {
         let log = self.settings.directory.join(format!("node-{}.log", at + 1));
         let output = File::options().create(true).append(true).open(&log);
         let output = output.with_context(|| format!("open {}", log.display()))?;
@@ -92,7 +97,8 @@ impl Stage {
         Ok(())
     }
 
-    fn assignments_of(&self, at: usize) -> Vec<String> {
+    /// What a node is told, as `--set` takes it.
+    pub(crate) fn assignments_of(&self, at: usize) -> Vec<String> {
         let place = &self.places[at];
         let seeds: Vec<_> = self.places.iter().map(|place| format!("{:?}", place.gossip.to_string())).collect();
         let CertificateFiles { certificate, key } = &self.certificates.node;
@@ -111,12 +117,12 @@ impl Stage {
     }
 
     /// A node's directory.
-    pub(super) fn directory(&self, at: usize) -> PathBuf {
+    pub(crate) fn directory(&self, at: usize) -> PathBuf {
         self.settings.directory.join(format!("node-{}", at + 1))
     }
 
     /// Ends a node as a power cut would; the moment at which it was told.
-    pub(super) async fn kill(&mut self, at: usize) -> anyhow::Result<Instant> {
+    pub(crate) async fn kill(&mut self, at: usize) -> anyhow::Result<Instant> {
         let mut child = self.places[at].child.take().context("it runs")?;
         let told = Instant::now();
         child.kill().await.with_context(|| format!("kill node {}", at + 1))?;
@@ -182,12 +188,25 @@ impl Stage {
 
     /// Bytes that the first node answered readers with over the network, and bytes that it wrote for readers of its host.
     pub(super) async fn traffic(&self) -> anyhow::Result<(u64, u64)> {
-        let text = self.http.get(format!("http://{}/metrics", self.places[0].http)).send().await?.text().await?;
+        let text = self.metrics().await?.swap_remove(0);
         let sum = |name: &str| {
             let lines = text.lines().filter(|line| line.starts_with(name));
             lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
         };
         Ok((sum("kennel_fetch_served_bytes_total"), sum("kennel_local_written_bytes_total")))
+    }
+
+    /// What each node counts, as Prometheus reads it; empty where nothing answers.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for place in &self.places {
+            let request = self.http.get(format!("http://{}/metrics", place.http)).timeout(STATUS_PATIENCE);
+            texts.push(match request.send().await {
+                Ok(answer) => answer.text().await?,
+                Err(_) => String::new(),
+            });
+        }
+        Ok(texts)
     }
 
     /// Where all nodes take sessions, running or not.
@@ -202,7 +221,7 @@ impl Stage {
     }
 
     /// An endpoint of a shipper.
-    pub(super) fn shipper(&self) -> anyhow::Result<QuicEndpoint> {
+    pub(crate) fn shipper(&self) -> anyhow::Result<QuicEndpoint> {
         let CertificateFiles { certificate, key } = &self.certificates.shipper;
         let identity = TlsIdentity::load(&self.certificates.ca, certificate, key)?;
         Ok(QuicEndpoint::bind_any(&identity, QuicSettings::default())?)

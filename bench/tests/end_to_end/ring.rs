@@ -65,7 +65,8 @@ async fn a_bucket_that_loses_answers_holds_it() {
     }
     let faults = cluster.bucket.faults().clone();
     everything_through(cluster).await;
-    assert!(faults.hits() > 10, "only {} answers were lost", faults.hits());
+    // A third of some thirty: that hardly any is lost happens once in a thousand times.
+    assert!(faults.hits() >= 3, "only {} answers were lost", faults.hits());
 }
 
 async fn everything_through(mut cluster: Cluster) {

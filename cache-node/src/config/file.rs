@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) timing: Timing,
     pub(super) gateway: Gateway,
     pub(super) local: Local,
+    pub(super) quic: Quic,
     pub(super) log: Log,
 }
 
@@ -125,6 +126,15 @@ pub(super) struct Timing {
 #[derive(Deserialize)]
 pub(super) struct Local {
     pub(super) bytes: Size,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Quic {
+    pub(super) packet_bytes_initial: u16,
+    pub(super) packet_bytes_max: u16,
+    pub(super) socket_buffer: Size,
+    pub(super) send_window: Size,
+    pub(super) packets_per_ack: u32,
 }
 
 #[derive(Deserialize)]

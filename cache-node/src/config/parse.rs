@@ -10,6 +10,7 @@ use std::time::Duration;
 use kennel_core::membership::WEIGHT_MAX;
 use kennel_protocol::ids::NodeId;
 use kennel_protocol::limits::SOCKET_PATH_BYTES_MAX;
+use kennel_transport::quic::{PACKET_BYTES_MAX, PACKET_BYTES_MIN, QuicSettings};
 
 use super::error::ConfigError;
 use super::file::{self, File};
@@ -38,6 +39,14 @@ const OBJECT_BYTES: RangeInclusive<u64> = 64 * KIB..=64 * MIB;
 const FETCH_BYTES: RangeInclusive<u64> = 64 * KIB..=64 * MIB;
 /// Below, records of some 100 KiB throw out all others; above, the memory is better spent on the tail.
 const LOCAL_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
+const PACKET_BYTES: RangeInclusive<u16> = PACKET_BYTES_MIN..=PACKET_BYTES_MAX;
+/// Below, each window is a few packets; above, the kernel is never asked for so much.
+const SOCKET_BYTES: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// QUIC's own default at one end; at the other, a lost packet is noticed too late.
+const PACKETS_PER_ACK: RangeInclusive<u32> = 1..=100;
+/// Nodes notice a silent session sooner than others: a reader's question to a dead owner waits for it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// What a length is rounded down to: the memory is mapped.
 const PAGE_BYTES: u64 = 4 * KIB;
 /// With fewer heartbeats than this in an owner's time-out, one lost packet starts a take-over.
@@ -64,6 +73,7 @@ pub(super) fn settings(layers: &Layers, file: File) -> Result<Settings, ConfigEr
         limits: check.limits(&file.limits)?,
         timing: check.timing(&file.timing)?,
         gateway: gateway::settings(&check, file.gateway)?,
+        quic: check.quic(&file.quic)?,
         log_filter: file.log.filter,
     })
 }
@@ -250,6 +260,29 @@ impl Check<'_> {
             return Err(self.0.refuse("timing.owner_timeout", reason));
         }
         Ok(TimingSettings { heartbeat, owner_timeout, settle: timing.settle.0, gossip: timing.gossip.0 })
+    }
+
+    /// The largest packet of a path is that of this host's own as well: `lo` takes more than any.
+    fn quic(&self, quic: &file::Quic) -> Result<QuicSettings, ConfigError> {
+        let packet_bytes_max = self.within("quic.packet_bytes_max", quic.packet_bytes_max, PACKET_BYTES)?;
+        let initial = PACKET_BYTES_MIN..=packet_bytes_max;
+        let packet_bytes_initial = self.within("quic.packet_bytes_initial", quic.packet_bytes_initial, initial)?;
+        let socket_buffer = self.size("quic.socket_buffer", quic.socket_buffer.0, SOCKET_BYTES)?;
+        let window = *SOCKET_BYTES.start()..=socket_buffer;
+        let send_window = self.size("quic.send_window", quic.send_window.0, window)?;
+        let packets_per_ack = self.within("quic.packets_per_ack", quic.packets_per_ack, PACKETS_PER_ACK)?;
+        let small = |bytes: u64| u32::try_from(bytes).expect("at most a GiB");
+        Ok(QuicSettings {
+            packet_bytes_initial,
+            packet_bytes_loopback: packet_bytes_max,
+            packet_bytes_probe_max: packet_bytes_max,
+            socket_buffer_bytes: small(socket_buffer),
+            send_window_bytes: small(send_window),
+            packets_per_ack,
+            idle_timeout: IDLE_TIMEOUT,
+            keep_alive_interval: KEEP_ALIVE,
+            ..QuicSettings::default()
+        })
     }
 
     pub(super) fn address(&self, key: &str, text: &str) -> Result<SocketAddr, ConfigError> {

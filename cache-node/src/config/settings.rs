@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kennel_gateway::GatewaySettings;
 use kennel_protocol::ids::{ClusterId, NodeId};
+use kennel_transport::quic::QuicSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketSettings;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub gateway: Option<GatewaySettings>,
     /// What readers of this host share with the node; `None` if it is off.
     pub local: Option<LocalSettings>,
+    /// How sessions use the network.
+    pub quic: QuicSettings,
     /// The log filter, as `tracing` reads it.
     pub log_filter: String,
 }

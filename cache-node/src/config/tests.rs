@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kennel_protocol::ids::NodeId;
+use kennel_transport::quic::QuicSettings;
 
 use super::*;
 
@@ -39,6 +40,10 @@ fn the_defaults_are_valid_and_say_what_they_seem_to() {
     assert_eq!(settings.cluster.durability, Durability::Journal);
     assert!(settings.cluster.id.is_none() && settings.seeds.is_empty());
     assert_eq!(settings.local, None);
+    let defaults = QuicSettings::default();
+    let (idle_timeout, keep_alive_interval) = (Duration::from_secs(3), Duration::from_secs(1));
+    let expected = QuicSettings { idle_timeout, keep_alive_interval, ..defaults };
+    assert_eq!(settings.quic, expected, "the file and the library agree on what was measured to be best");
 }
 
 #[test]
@@ -144,6 +149,12 @@ fn bad_values_name_key_source_and_allowed_form() {
         (&["bucket.access_key_id=me"], &["`bucket.access_key_id`", "both or neither"]),
         (&["bucket.attempt_timeout=1s"], &["`bucket.attempt_timeout`", "shorter than"]),
         (&["local.bytes=1 KiB"], &["`local.bytes`", "outside 1.0 MiB to 64.0 GiB"]),
+        (&["quic.packet_bytes_max=9000"], &["`quic.packet_bytes_max`", "9000 is outside 1200 to 6500"]),
+        (
+            &["quic.packet_bytes_max=1452", "quic.packet_bytes_initial=1500"],
+            &["quic.packet_bytes_initial", "1200 to 1452"],
+        ),
+        (&["quic.send_window=8 MiB"], &["`quic.send_window`", "8.0 MiB is outside 64.0 KiB to 4.0 MiB"]),
         (&[LONG_SOCKET], &["`listen.local`", "107 bytes"]),
         (&["node.weight=0"], &["`node.weight`", "0 is outside 1 to 1000"]),
         (&["node.weight"], &["--set section.key=value"]),

@@ -3,8 +3,8 @@
 //! Magic, version, length, checksum, in that order. Nothing here reads a file or knows where a structure lies.
 
 use bytes::{Buf, BufMut};
+use kennel_protocol::checksum::{checksum, checksum_seeded};
 use kennel_protocol::ids::JournalId;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::settings::{GROUP_BYTES_WALL, GROUP_RECORDS_MAX};
 
@@ -253,7 +253,7 @@ impl GroupHeader {
         bytes[..16].copy_from_slice(&lineage.to_le_bytes());
         bytes[16..24].copy_from_slice(&opening.to_le_bytes());
         bytes[24..].copy_from_slice(&sequence.to_le_bytes());
-        xxh3_64(&bytes)
+        checksum(&bytes)
     }
 }
 
@@ -280,7 +280,7 @@ impl RecordHeader {
         out.put_u32_le(self.body_bytes);
         out.put_u8(self.class);
         out.put_bytes(0, 7);
-        let checksum = xxh3_64_with_seed(&record[8..], seed);
+        let checksum = checksum_seeded(seed, &record[8..]);
         record[..8].copy_from_slice(&checksum.to_le_bytes());
     }
 
@@ -296,13 +296,13 @@ impl RecordHeader {
             class: input.get_u8(),
         };
         let record = bytes.get(..usize::try_from(header.record_bytes()).ok()?)?;
-        Some((header, xxh3_64_with_seed(&record[8..], seed) == checksum && header.id < NUMBER_WALL))
+        Some((header, checksum_seeded(seed, &record[8..]) == checksum && header.id < NUMBER_WALL))
     }
 }
 
 fn put_prefix(structure: &mut [u8], magic: [u8; 8]) {
     let length = u32::try_from(structure.len()).expect("structures are at most a block");
-    let checksum = xxh3_64(&structure[PREFIX_BYTES..]);
+    let checksum = checksum(&structure[PREFIX_BYTES..]);
     let mut out = structure;
     out.put_slice(&magic);
     out.put_u32_le(VERSION);
@@ -315,12 +315,12 @@ fn checked_prefix(structure: &[u8], magic: [u8; 8]) -> Result<&[u8], String> {
     if prefix.copy_to_bytes(8) != magic[..] {
         return Err("the magic is missing".to_owned());
     }
-    let (version, length, checksum) = (prefix.get_u32_le(), prefix.get_u32_le(), prefix.get_u64_le());
+    let (version, length, stated) = (prefix.get_u32_le(), prefix.get_u32_le(), prefix.get_u64_le());
     if version != VERSION {
         return Err(format!("it has format version {version}, this build reads {VERSION}"));
     }
     let body = &structure[PREFIX_BYTES..];
-    if length as usize != structure.len() || checksum != xxh3_64(body) {
+    if length as usize != structure.len() || checksum(body) != stated {
         return Err("its checksum is wrong".to_owned());
     }
     Ok(body)

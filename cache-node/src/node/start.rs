@@ -15,7 +15,7 @@ use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
 use kennel_protocol::object::ClusterIdentity;
 use kennel_protocol::wire::{Hello, Role};
 use kennel_transport::handshake::HelloPolicy;
-use kennel_transport::quic::{QuicEndpoint, QuicSettings};
+use kennel_transport::quic::QuicEndpoint;
 use kennel_transport::session::{Connector, Listener};
 use kennel_transport::tls::TlsIdentity;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -95,7 +95,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let parts = sort_records(records, condition).map_err(NodeError::JournalRecord)?;
     report_missing(&parts);
 
-    let endpoint = QuicEndpoint::bind(settings.listen.quic, &foundation.tls, quic_settings());
+    let endpoint = QuicEndpoint::bind(settings.listen.quic, &foundation.tls, settings.quic.clone());
     let endpoint = endpoint.map_err(NodeError::Quic)?;
     let listener = endpoint.listen().map_err(NodeError::Quic)?;
     let quic = listener.local_address();
@@ -346,15 +346,6 @@ async fn lay_foundation(settings: &Settings) -> Result<Foundation, NodeError> {
         cache,
         reachable: Arc::new(AtomicBool::new(true)),
     })
-}
-
-/// Nodes notice a silent session sooner than the default: a reader's question to a dead owner waits for it.
-fn quic_settings() -> QuicSettings {
-    QuicSettings {
-        idle_timeout: Duration::from_secs(3),
-        keep_alive_interval: Duration::from_secs(1),
-        ..QuicSettings::default()
-    }
 }
 
 fn journal_settings(settings: &Settings) -> JournalSettings {

@@ -101,9 +101,12 @@ impl Ground {
         self.jitter(grown.min(timing.backoff_max))
     }
 
-    /// Everything below is refused here: promised to, or followed.
+    /// Everything below is refused here: promised to, followed, or known to be open. Of the last nothing is on disk: who
+    /// forgot it may take a fenced owner's entries, which then never commit; who knows it forgot the same entries (R28),
+    /// and would show its readers again what they had.
     pub(crate) fn fence(&self) -> Epoch {
-        self.holdings.sealed().max(self.accepted.map_or(Epoch(0), |accepted| accepted.epoch))
+        let followed = self.accepted.map_or(Epoch(0), |accepted| accepted.epoch);
+        self.holdings.sealed().max(self.holdings.covered_by()).max(followed)
     }
 
     /// Whether this rule is broken on purpose: never, outside of the simulator.

@@ -170,6 +170,7 @@ pub(crate) struct Holdings {
     runs: BTreeMap<Epoch, Run>,
     sealed: Epoch,
     sealed_durable: Epoch,
+    covered: Epoch,
     submitted: VecDeque<Submitted>,
     persists: u64,
     reads: Reads,
@@ -199,6 +200,11 @@ impl Holdings {
     /// The newest epoch whose promise is durable (PROTOCOL R9).
     pub(crate) fn sealed_durable(&self) -> Epoch {
         self.sealed_durable
+    }
+
+    /// The newest epoch whose open record is known to cover what was held before it.
+    pub(crate) fn covered_by(&self) -> Epoch {
+        self.covered
     }
 
     pub(crate) fn run(&self, epoch: Epoch) -> Option<&Run> {
@@ -261,6 +267,7 @@ impl Holdings {
 
     /// Forgets every run of an epoch below `open`: its open record covers them (PROTOCOL R11).
     pub(crate) fn covered(&mut self, open: Epoch, effects: &mut Effects) {
+        self.covered = self.covered.max(open);
         while let Some(first) = self.runs.first_entry() {
             if *first.key() >= open {
                 break;

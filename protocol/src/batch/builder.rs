@@ -150,7 +150,7 @@ pub(crate) fn stamp_header(header: &mut [u8], frames: &[u8], count: u32) {
         cursor += MESSAGE_HEADER_BYTES + payload + user_headers;
     }
     assert_eq!(cursor, frames.len(), "the frames fill the batch");
-    put(header, batch_at::BATCH_CHECKSUM, &hasher.digest().to_le_bytes());
+    put(header, batch_at::BATCH_CHECKSUM, &hasher.value().to_le_bytes());
 }
 
 fn put(bytes: &mut [u8], at: usize, field: &[u8]) {

@@ -1,8 +1,7 @@
 //! The fixed parts: a batch's header and the places of a message frame's fields.
 
-use xxhash_rust::xxh3::Xxh3;
-
 use crate::batch::BatchFault;
+use crate::checksum::RunningChecksum;
 use crate::ids::Offset;
 use crate::limits::BATCH_BYTES_MAX;
 use crate::raw::{u32_at, u64_at};
@@ -100,8 +99,8 @@ impl BatchHeader {
 }
 
 /// Begins the batch checksum with everything that Iggy hashes of a header; the frames' checksums follow.
-pub(crate) fn batch_hasher(header: &[u8]) -> Xxh3 {
-    let mut hasher = Xxh3::new();
+pub(crate) fn batch_hasher(header: &[u8]) -> RunningChecksum {
+    let mut hasher = RunningChecksum::new();
     hasher.update(&header[..batch_at::BATCH_CHECKSUM]);
     hasher.update(&header[batch_at::MESSAGE_COUNT..batch_at::PRODUCER]);
     // Left out where there is no producer, so batches of older servers keep their checksums.

@@ -43,7 +43,7 @@ impl BatchView<'_> {
                 Some(before) => before.followed_by(identity).map_err(fail)?,
             });
         }
-        let (expected, found) = (self.header().batch_checksum, hasher.digest());
+        let (expected, found) = (self.header().batch_checksum, hasher.value());
         if found != expected {
             return Err(here(BatchFault::BatchChecksum { expected, found }));
         }

@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use wal_shipper::ship::Ring;
 
-pub(super) use stream::{Shape, Stream};
-use view::{Owners, watch_views};
+pub(crate) use stream::{Shape, Stream};
+pub(crate) use view::{Owners, watch_views};
 
 use super::stage::Stage;
 

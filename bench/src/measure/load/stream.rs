@@ -8,29 +8,29 @@ use kennel_protocol::wire::ShipChunk;
 
 /// How large what is shipped at once is.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::measure) struct Shape {
+pub(crate) struct Shape {
     /// Messages in a batch; a chunk is one batch.
-    pub(in crate::measure) messages: u32,
+    pub(crate) messages: u32,
     /// Bytes of each message's payload.
-    pub(in crate::measure) payload_bytes: usize,
+    pub(crate) payload_bytes: usize,
 }
 
 /// Where it is read next.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::measure) struct Stream {
-    pub(in crate::measure) key: PartitionKey,
-    pub(in crate::measure) next: Offset,
+pub(crate) struct Stream {
+    pub(crate) key: PartitionKey,
+    pub(crate) next: Offset,
     shape: Shape,
     last: Option<MessageIdentity>,
 }
 
 impl Stream {
-    pub(in crate::measure) fn new(key: PartitionKey, shape: Shape) -> Self {
+    pub(crate) fn new(key: PartitionKey, shape: Shape) -> Self {
         Self { key, next: Offset(0), shape, last: None }
     }
 
     /// Goes on from where the ring stands; `false` if that is inside a batch, which the ring must never do.
-    pub(in crate::measure) fn seek(&mut self, next: Offset) -> bool {
+    pub(crate) fn seek(&mut self, next: Offset) -> bool {
         let batch = u64::from(self.shape.messages);
         if !next.0.is_multiple_of(batch) {
             return false;
@@ -44,7 +44,7 @@ impl Stream {
     }
 
     /// The next chunk.
-    pub(in crate::measure) fn chunk(&mut self) -> ShipChunk {
+    pub(crate) fn chunk(&mut self) -> ShipChunk {
         let (mut head, body) = self.batch(self.next);
         head.previous = self.last;
         (self.next, self.last) = (head.end, head.last);
@@ -61,7 +61,7 @@ impl Stream {
     }
 
     /// Whether a message is the one that was shipped.
-    pub(in crate::measure) fn is_own(&self, offset: Offset, at: u64, body: &[u8]) -> bool {
+    pub(crate) fn is_own(&self, offset: Offset, at: u64, body: &[u8]) -> bool {
         let base = Offset(offset.0 - offset.0 % u64::from(self.shape.messages));
         at == timestamp(base) && body == payload(self.key, offset, self.shape)
     }

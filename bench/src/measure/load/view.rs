@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use wal_shipper::ship::Ring;
 
 /// The newest owner of each shard, and where it is.
-pub(super) type Owners = BTreeMap<ShardId, (Epoch, SocketAddr)>;
+pub(crate) type Owners = BTreeMap<ShardId, (Epoch, SocketAddr)>;
 
 /// Between two questions to one node.
 const LOOK: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// Asks every node for its view, for as long as `tasks` live.
-pub(super) fn watch_views(ring: &Ring, nodes: Vec<SocketAddr>, tasks: &mut JoinSet<()>) -> watch::Receiver<Owners> {
+pub(crate) fn watch_views(ring: &Ring, nodes: Vec<SocketAddr>, tasks: &mut JoinSet<()>) -> watch::Receiver<Owners> {
     let (owners, known) = watch::channel(Owners::new());
     for node in nodes {
         let (ring, owners) = (ring.clone(), owners.clone());
