@@ -31,6 +31,21 @@ pub struct CounterValues {
     pub breaker_opens: u64,
 }
 
+impl CounterValues {
+    /// Both together: of an endpoint and the one that came after it. Lost landings are those of the latter.
+    #[must_use]
+    pub fn and_then(self, later: Self) -> Self {
+        Self {
+            placed: self.placed + later.placed,
+            placed_bytes: self.placed_bytes + later.placed_bytes,
+            failed: self.failed + later.failed,
+            quarantined: self.quarantined + later.quarantined,
+            landings_lost: later.landings_lost,
+            breaker_opens: self.breaker_opens + later.breaker_opens,
+        }
+    }
+}
+
 impl Counters {
     /// All of them. They are read one by one.
     pub fn values(&self) -> CounterValues {
@@ -43,6 +58,11 @@ impl Counters {
             landings_lost: load(&self.landings_lost),
             breaker_opens: load(&self.breaker_opens),
         }
+    }
+
+    /// One more opening of a breaker, which its holder has seen.
+    pub fn breaker_opened(&self) {
+        Self::add(&self.breaker_opens, 1);
     }
 
     pub(crate) fn add(counter: &AtomicU64, more: u64) {

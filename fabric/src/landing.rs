@@ -3,7 +3,8 @@
 //! ```text
 //! free ──landing()──> taken ──advert()──> expected ──filled()──> bytes ──drop──> free
 //!                       │                    │  └─────unused()──────────────────> free
-//!                      drop                 drop, also at a deadline
+//!                       │                    └──arrived()──> looked at ──keep()──> bytes
+//!                      drop                 drop, also at a deadline, and of what was looked at
 //!                       └──> free            └──> spent ──the thread closes its key, and makes another──> free
 //! ```
 //! A landing that was advertised and not heard of may still be written at any moment, so its memory is not used again
@@ -136,12 +137,17 @@ impl Landing {
 
     /// The bytes, after the peer said that it has placed so many, and that it is done. They are verified by the caller
     /// as bytes of any other path. The landing is free again when the last handle of them is dropped.
-    pub fn filled(mut self, bytes: usize) -> Result<Bytes, FabricError> {
+    pub fn filled(self, bytes: usize) -> Result<Bytes, FabricError> {
+        Ok(self.arrived(bytes)?.keep())
+    }
+
+    /// As [`Self::filled`], for who verifies the bytes before they count as filled: what is dropped without being kept is
+    /// not used again under its key.
+    pub fn arrived(self, bytes: usize) -> Result<Arrived, FabricError> {
         if bytes > self.bytes() || !self.expected {
             return Err(FabricError::TooLong { bytes, room: if self.expected { self.bytes() } else { 0 } });
         }
-        let target = self.release();
-        Ok(Bytes::from_owner(Filled { target: Some(target), bytes, pool: Arc::clone(&self.pool) }))
+        Ok(Arrived { landing: self, bytes })
     }
 
     /// Gives it back, after the peer said that it has written nothing and will not.
@@ -181,6 +187,30 @@ impl fmt::Debug for Landing {
             .field("bytes", &self.bytes())
             .field("expected", &self.expected)
             .finish_non_exhaustive()
+    }
+}
+
+/// Bytes that a peer says it has placed, as long as nobody has looked whether they are what they should be.
+#[must_use]
+#[derive(Debug)]
+pub struct Arrived {
+    landing: Landing,
+    bytes: usize,
+}
+
+impl Arrived {
+    /// They are good. The landing is free again when the last handle of them is dropped.
+    pub fn keep(mut self) -> Bytes {
+        let target = self.landing.release();
+        let pool = Arc::clone(&self.landing.pool);
+        Bytes::from_owner(Filled { target: Some(target), bytes: self.bytes, pool })
+    }
+}
+
+impl AsRef<[u8]> for Arrived {
+    fn as_ref(&self) -> &[u8] {
+        let target = self.landing.target.as_ref().expect("a landing has its memory until it is consumed");
+        target.memory.written(self.bytes)
     }
 }
 

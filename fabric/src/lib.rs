@@ -6,6 +6,7 @@
 //! bytes. The crate knows memory, adverts and writes. It knows no session, no block and no shard.
 //!
 //! ```text
+//! lasting             an endpoint that is opened anew when it is of no use any more
 //! endpoint            landings and placements, as users see them
 //! landing, advert     where peers write, and how they are told
 //! placements, plan    what is under way to peers; peers: their addresses
@@ -24,6 +25,7 @@ mod driver;
 pub mod endpoint;
 pub mod error;
 pub mod landing;
+pub mod lasting;
 pub mod library;
 pub mod limits;
 mod open;
@@ -39,7 +41,8 @@ pub use breaker::Breaker;
 pub use counters::{CounterValues, Counters};
 pub use endpoint::Endpoint;
 pub use error::{AdvertError, FabricError};
-pub use landing::Landing;
+pub use landing::{Arrived, Landing};
+pub use lasting::LastingEndpoint;
 pub use library::{Library, Provider};
 pub use placements::Placed;
 pub use selftest::{SelftestReport, SelftestSettings, selftest};

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what was skipped or refused is told to who runs the tests")]
 
 mod kill;
+mod lasting;
 mod lifecycle;
 mod place;
 mod quarantine;
