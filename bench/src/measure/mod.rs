@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `failover` | an owner is killed or paused: first new acknowledgement, longest gap of hot reads |
 //! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
+//! | `fabric` | answers written into a reader's memory beside answers over QUIC |
 //! | `same_host` | a reader on the node's own host, out of shared memory and over QUIC |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
 //! | `stage` | the processes |
@@ -14,6 +15,7 @@
 //!
 //! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
 
+mod fabric;
 mod failover;
 pub(crate) mod figures;
 mod hot;
@@ -24,6 +26,7 @@ mod ship_cost;
 pub(crate) mod stage;
 pub(crate) mod usage;
 
+pub use fabric::{FabricArgs, fabric};
 pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
