@@ -17,7 +17,7 @@ use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
 use kennel_bench::live::{LiveArgs, live};
 use kennel_bench::measure::{
-    FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, failover, outage, same_host, ship_cost,
+    FabricArgs, FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, fabric, failover, outage, same_host, ship_cost,
 };
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::scenario::{CompareArgs, RawServerArgs, RunArgs, compare, raw_server, run};
@@ -54,6 +54,8 @@ enum Command {
     Live(LiveArgs),
     /// What a reader on the node's own host gets out of shared memory, beside QUIC and a copy.
     SameHost(SameHostArgs),
+    /// Answers of 1 MiB written into a reader's memory by libfabric, beside the same over QUIC.
+    Fabric(FabricArgs),
     /// A load by the clock against a ring, with everything compared that was read: one of many scenarios, or your own.
     Run(RunArgs),
     /// What differs between two results of `run` beyond noise. Fails if anything became worse.
@@ -206,6 +208,7 @@ fn main() -> ExitCode {
         Command::ShipCost(args) => measured(ship_cost(args)),
         Command::Live(args) => measured(live(args)),
         Command::SameHost(args) => measured(same_host(args)),
+        Command::Fabric(args) => measured(fabric(args)),
         Command::Run(args) => measured(run(args)),
         Command::Compare(args) => compare(&args).map(exit_code),
         Command::Versus(args) => measured(versus(args)),

@@ -3,8 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use kennel_bench::measure::{FailoverArgs, Kind, OutageArgs, ShipCostArgs, failover, outage, ship_cost};
+use kennel_bench::measure::{
+    FabricArgs, FailoverArgs, Kind, OutageArgs, ShipCostArgs, fabric, failover, outage, ship_cost,
+};
 use kennel_bench::scenario::{CompareArgs, RunArgs, TargetArgs, compare, run};
+use kennel_client::{Client, ClientSettings, ConnectError, FabricSettings};
+use kennel_transport::certs::{Overwrite, create_development_ca};
+use kennel_transport::tls::TlsIdentity;
 use tempfile::TempDir;
 
 /// Quicker than the defaults, so that a test waits less.
@@ -136,4 +141,47 @@ async fn a_scenario_is_measured_and_everything_compared() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scenario_runs_inside_one_process() {
     runs_a_scenario(true).await;
+}
+
+/// Whether this machine has a libfabric with the provider that is named.
+async fn has_fabric(provider: &str, source: &str) -> bool {
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = create_development_ca(directory.path(), &[], Overwrite::Refuse).expect("certificates");
+    let identity = TlsIdentity::load(&made.ca, &made.client.certificate, &made.client.key).expect("just made");
+    let (provider, source) = (Some(provider.to_owned()), Some(source.to_owned()));
+    let settings = FabricSettings { required: true, provider, source, ..FabricSettings::default() };
+    let settings = ClientSettings { fabric: Some(settings), ..ClientSettings::new(Vec::new()) };
+    let error = Client::connect(settings, &identity).await.expect_err("there is no address");
+    let is_here = matches!(error, ConnectError::NoAddress);
+    assert!(is_here || std::env::var_os("KENNEL_REQUIRE_FABRIC").is_none(), "{error:?}");
+    is_here
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_placed_and_the_same_as_over_quic() {
+    let (provider, source) = ("tcp;ofi_rxm".to_owned(), "127.0.0.1".to_owned());
+    if !has_fabric(&provider, &source).await {
+        println!("SKIPPED: no libfabric");
+        return;
+    }
+    let (stage, directory, _) = place();
+    let json = stage.path().join("report.json");
+    let (programs, domain) = (Some(programs()), String::new());
+    let (rounds, fetches, readers) = (2, 20, 2);
+    let args = FabricArgs {
+        rounds,
+        fetches,
+        readers,
+        provider,
+        domain,
+        source,
+        programs,
+        directory,
+        json: Some(json.clone()),
+    };
+    fabric(args).await.expect("it runs to its end, and everything came its own way");
+    let report = report(&json);
+    for way in ["quic", "fabric"] {
+        assert_eq!(report[way]["fetch"]["count"], 40, "{report:#}");
+    }
 }

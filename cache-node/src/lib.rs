@@ -4,6 +4,7 @@
 
 pub mod bucket;
 pub mod config;
+mod fabric;
 pub mod gossip;
 pub mod http;
 pub mod inspect;

@@ -1,5 +1,6 @@
 //! The command line of a cache node. It parses, prints and starts; everything else is in the library.
 
+mod fabric_command;
 mod journal_command;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use cache_node::config::{Layers, Settings, Sources};
 use clap::{Args, Parser, Subcommand};
+use fabric_command::FabricSelftest;
 use journal_command::JournalCommand;
 use kennel_protocol::ids::ShardId;
 use kennel_transport::certs::{Overwrite, create_development_ca};
@@ -30,6 +32,8 @@ enum Command {
     /// Look at a journal, or make one on a device.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Look whether the fabric carries bytes here, how fast, and whether it refuses what it must.
+    FabricSelftest(FabricSelftest),
     /// Check a configuration and print what it comes to, secrets redacted.
     CheckConfig(Configuration),
     /// Make a development CA with certificates for nodes, shippers and readers.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Run(configuration) => run(&configuration),
         Command::Force(force) => accept_loss(&force),
         Command::Journal(command) => journal_command::run(&command),
+        Command::FabricSelftest(arguments) => fabric_command::run(&arguments),
         Command::CheckConfig(configuration) => check_config(&configuration),
         Command::Certs(certs) => make_certificates(&certs),
         Command::Version => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::http::{GatewayReport, LocalReport, ShardReport, StatusReport};
+use crate::http::{FabricReport, GatewayReport, LocalReport, ShardReport, StatusReport};
 
 /// Whether the node serves: 1 or 0.
 pub const NODE_READY: &str = "kennel_node_ready_bool";
@@ -118,6 +118,21 @@ pub const LOCAL_BYTES: &str = "kennel_local_written_bytes_total";
 /// Readers of this host woken.
 pub const LOCAL_WAKES: &str = "kennel_local_wakes_total";
 
+/// Answers written into readers' memory.
+pub const FABRIC_PLACED: &str = "kennel_fabric_placed_total";
+/// Their bytes.
+pub const FABRIC_BYTES: &str = "kennel_fabric_placed_bytes_total";
+/// Answers that went over QUIC although the reader had offered a landing.
+pub const FABRIC_INLINE: &str = "kennel_fabric_inline_total";
+/// Placements that failed or were late.
+pub const FABRIC_FAILED: &str = "kennel_fabric_failed_total";
+/// Transfers that had not ended at their deadline.
+pub const FABRIC_QUARANTINED: &str = "kennel_fabric_quarantined_total";
+/// Openings of a breaker.
+pub const FABRIC_BREAKER: &str = "kennel_fabric_breaker_opens_total";
+/// Endpoints opened anew.
+pub const FABRIC_REOPENED: &str = "kennel_fabric_reopened_total";
+
 /// The roles of [`SHARD_ROLE`].
 const ROLES: [&str; 6] = ["owner", "follower", "candidate", "claimant", "idle", "halted"];
 
@@ -199,6 +214,7 @@ fn build() -> PrometheusHandle {
     describe_events();
     describe_gateway();
     describe_local();
+    describe_fabric();
     handle
 }
 
@@ -248,6 +264,16 @@ fn describe_local() {
     describe_counter!(LOCAL_WAKES, "Times that a reader of this host was woken.");
 }
 
+fn describe_fabric() {
+    describe_counter!(FABRIC_PLACED, "Answers written into readers' memory.");
+    describe_counter!(FABRIC_BYTES, "Bytes of batches in those answers.");
+    describe_counter!(FABRIC_INLINE, "Answers that went over QUIC although the reader had offered a landing.");
+    describe_counter!(FABRIC_FAILED, "Placements that failed or were late.");
+    describe_counter!(FABRIC_QUARANTINED, "Transfers of the fabric that had not ended at their deadline.");
+    describe_counter!(FABRIC_BREAKER, "Times that a reader's landings were left alone for a while after a failure.");
+    describe_counter!(FABRIC_REOPENED, "Times that the fabric's endpoint was opened anew.");
+}
+
 fn describe_events() {
     describe_counter!(MEMBERSHIP_CHANGES, "Changes of the settled membership.");
     describe_counter!(DIVERGENCES, "Differences found between a source and the shards owned here.");
@@ -289,6 +315,9 @@ pub fn record_status(report: &StatusReport) {
     }
     if let Some(local) = &report.local {
         record_local(local);
+    }
+    if let Some(fabric) = &report.fabric {
+        record_fabric(fabric);
     }
     for shard in &report.shards {
         record_shard(shard);
@@ -343,6 +372,16 @@ fn record_local(report: &LocalReport) {
     counter!(LOCAL_RECORDS).absolute(report.records);
     counter!(LOCAL_BYTES).absolute(report.record_bytes);
     counter!(LOCAL_WAKES).absolute(report.wakes);
+}
+
+fn record_fabric(report: &FabricReport) {
+    counter!(FABRIC_PLACED).absolute(report.placed);
+    counter!(FABRIC_BYTES).absolute(report.placed_bytes);
+    counter!(FABRIC_INLINE).absolute(report.inline);
+    counter!(FABRIC_FAILED).absolute(report.failed);
+    counter!(FABRIC_QUARANTINED).absolute(report.quarantined);
+    counter!(FABRIC_BREAKER).absolute(report.breaker_opens);
+    counter!(FABRIC_REOPENED).absolute(report.reopened);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are shown to a few digits")]
@@ -411,8 +450,9 @@ mod tests {
         let shard = ShardReport { role: "owner".to_owned(), tail_lsn: 9, committed_lsn: 7, ..Default::default() };
         let gateway = GatewayReport { forwarded: [("group".to_owned(), 4)].into(), ..Default::default() };
         let local = LocalReport { readers: 2, wakes: 5, ..Default::default() };
+        let fabric = Some(FabricReport { placed: 6, breaker_opens: 1, ..Default::default() });
         let (gateway, local) = (Some(gateway), Some(local));
-        record_status(&StatusReport { shards: vec![shard], gateway, local, ..Default::default() });
+        record_status(&StatusReport { shards: vec![shard], gateway, local, fabric, ..Default::default() });
         record_append(Duration::from_millis(2));
         record_journal_damage(3);
         record_publish(5_000, Duration::from_millis(30));
@@ -434,6 +474,8 @@ mod tests {
             "kennel_gateway_polls_forwarded_total{reason=\"group\"} 4",
             "kennel_local_readers_count 2",
             "kennel_local_wakes_total 5",
+            "kennel_fabric_placed_total 6",
+            "kennel_fabric_breaker_opens_total 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::{Connection, Connections, random_id};
 use crate::error::{ConnectError, FetchError, NodeError, is_transient};
+use crate::fabric::{Answer, Fabric, FabricCounts};
 use crate::fetched::Fetched;
 use crate::follow::Follower;
 use crate::local::{self, Local};
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     connections: Connections,
     /// The memory of the node that was met first, if it is on this host and shares it.
     local: Local,
+    /// Where nodes write answers, if that is on.
+    fabric: Option<Fabric>,
     routes: Mutex<Routes>,
     /// The newest catalogue seen.
     catalog: Mutex<Option<Arc<Catalog>>>,
@@ -88,11 +91,14 @@ impl Client {
     /// # Cancel safety
     /// Safe: what was opened is closed.
     pub async fn connect_over(settings: ClientSettings, connector: Arc<dyn Connector>) -> Result<Self, ConnectError> {
-        let connections = Connections::new(connector, settings.cluster, settings.connect_timeout);
+        let fabric = Fabric::open(settings.fabric.clone()).await?;
+        let provider = fabric.as_ref().map(|fabric| fabric.provider().to_owned());
+        let connections = Connections::new(connector, settings.cluster, settings.connect_timeout, provider);
         let seeds = u64::try_from(random_id() >> 64).unwrap_or_default();
         let inner = Inner {
             connections,
             local: Local::default(),
+            fabric,
             routes: Mutex::new(Routes::default()),
             catalog: Mutex::new(None),
             origin: Instant::now(),
@@ -169,6 +175,11 @@ impl Client {
         self.inner.local.newest_age()
     }
 
+    /// What became of answers that nodes were to write into this process's memory; `None` where there is no fabric.
+    pub fn fabric_counts(&self) -> Option<FabricCounts> {
+        self.inner.fabric.as_ref().map(Fabric::counts)
+    }
+
     /// Every partition that the ring knows, in key order, as the shards' owners see them.
     ///
     /// # Cancel safety
@@ -226,10 +237,13 @@ impl Inner {
             forwarded: false,
         });
         let shard = self.shard_of(&partition);
-        let read = |answer: Message| match answer {
-            Message::Fetched(fetched) if fetched.partition != partition => Err("another partition".to_owned()),
-            Message::Fetched(fetched) => Fetched::verify(fetched),
-            _ => Err("another message than a fetch is answered with".to_owned()),
+        let read = |answer: Answer| match answer {
+            Answer::Placed(fetched) => Ok(fetched),
+            Answer::Said(Message::Fetched(fetched)) if fetched.partition != partition => {
+                Err("another partition".to_owned())
+            }
+            Answer::Said(Message::Fetched(fetched)) => Fetched::verify(fetched),
+            Answer::Said(_) => Err("another message than a fetch is answered with".to_owned()),
         };
         let (question, attempt) =
             (Question { message: fetch, over: Over::Reads, wait: request.wait, patience: request.patience }, None);
@@ -247,8 +261,8 @@ impl Inner {
             let message = Message::PartitionsRequest(PartitionsRequest { shard });
             let question = Question { message, over: Over::Control, wait: Duration::ZERO, patience: None };
             let owner = self.routes().owner(shard);
-            let read = |answer: Message| match answer {
-                Message::Partitions(partitions) if partitions.shard == shard => Ok(partitions.partitions),
+            let read = |answer| match answer {
+                Answer::Said(Message::Partitions(found)) if found.shard == shard => Ok(found.partitions),
                 _ => Err("another message than a list of partitions".to_owned()),
             };
             match self.ask(shard, owner, question, read).await {
@@ -265,12 +279,12 @@ impl Inner {
         let newer_than = known.as_ref().map(|catalog| catalog.revision);
         let message = Message::CatalogRequest(CatalogRequest { newer_than });
         let question = Question { message, over: Over::Control, wait: Duration::ZERO, patience };
-        let read = |answer: Message| match answer {
-            Message::Catalogued(Catalogued { revision: Some(revision), catalog: Some(catalog) }) => {
+        let read = |answer| match answer {
+            Answer::Said(Message::Catalogued(Catalogued { revision: Some(revision), catalog: Some(catalog) })) => {
                 let catalog = Catalog::decode(&catalog).map_err(|error| error.to_string())?;
                 Ok(Some(Catalog { revision, ..catalog }))
             }
-            Message::Catalogued(_) => Ok(None),
+            Answer::Said(Message::Catalogued(_)) => Ok(None),
             _ => Err("another message than a catalogue".to_owned()),
         };
         // Every node knows it, the nearest is asked first.
@@ -295,7 +309,7 @@ impl Inner {
         shard: ShardId,
         first: Option<NodeId>,
         question: Question,
-        read: impl Fn(Message) -> Result<A, String>,
+        read: impl Fn(Answer) -> Result<A, String>,
     ) -> Result<A, Met> {
         let deadline = self.now() + question.wait + question.patience.unwrap_or(self.settings.patience);
         let mut attempt = Attempt::new(shard, deadline, self.seeds.fetch_add(1, Ordering::Relaxed)).preferring(first);
@@ -328,7 +342,7 @@ impl Inner {
         }
     }
 
-    async fn call(&self, node: NodeId, question: &Question) -> Result<Message, Met> {
+    async fn call(&self, node: NodeId, question: &Question) -> Result<Answer, Met> {
         let address = self.routes().address(node).and_then(|node| node.address.parse().ok());
         let Some(address) = address else { return Err(Met::Node(None)) };
         let connection = self.connections.to(address).await.map_err(|error| Met::Node(Some(error)))?;
@@ -339,7 +353,15 @@ impl Inner {
         let timeout = self.settings.answer_timeout;
         let deadline =
             Instant::now() + question.wait + question.patience.map_or(timeout, |patience| patience.min(timeout));
-        match lane.call(question.message.clone(), deadline).await {
+        let placed = match (&question.message, &self.fabric) {
+            (Message::Fetch(fetch), Some(fabric)) if connection.places => fabric.ask(node, lane, fetch, deadline).await,
+            _ => None,
+        };
+        let answer = match placed {
+            Some(answer) => answer,
+            None => lane.call(question.message.clone(), deadline).await.map(Answer::Said),
+        };
+        match answer {
             Ok(answer) => Ok(answer),
             Err(CallError::Refused(error)) => Err(Met::Wire(error)),
             // An older node: nothing was sent, and only a person helps.

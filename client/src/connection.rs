@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::NodeError;
+use crate::fabric::is_offered;
 
 /// A session with a node.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) reads: Caller,
     /// Views and lists: they must not wait behind data.
     pub(crate) control: Caller,
+    /// Whether the node writes answers into this process's landings.
+    pub(crate) places: bool,
     session: Arc<dyn Session>,
 }
 
@@ -49,13 +52,20 @@ pub(crate) struct Connections {
     process: ProcessId,
     cluster: Option<ClusterId>,
     timeout: Duration,
+    /// The own provider of the fabric, if there is one.
+    provider: Option<String>,
     cells: Mutex<HashMap<SocketAddr, Arc<OnceCell<Arc<Connection>>>>>,
 }
 
 impl Connections {
-    pub(crate) fn new(connector: Arc<dyn Connector>, cluster: Option<ClusterId>, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        connector: Arc<dyn Connector>,
+        cluster: Option<ClusterId>,
+        timeout: Duration,
+        provider: Option<String>,
+    ) -> Self {
         let process = ProcessId(random_id());
-        Self { connector, process, cluster, timeout, cells: Mutex::new(HashMap::new()) }
+        Self { connector, process, cluster, timeout, provider, cells: Mutex::new(HashMap::new()) }
     }
 
     /// The connection to a node, made if there is none. Who asks meanwhile waits for the same one.
@@ -98,7 +108,11 @@ impl Connections {
         let (reads, _) = Caller::new(session.open(Lane::Read).await.map_err(NodeError::Broken)?);
         let (control, _) = Caller::new(session.open(Lane::Control).await.map_err(NodeError::Broken)?);
         let [reads, control] = [reads, control].map(|caller| caller.speaking(welcome.version));
-        Ok(Arc::new(Connection { welcome, reads, control, session }))
+        let places = match &self.provider {
+            Some(provider) => is_offered(&control, provider, deadline).await,
+            None => false,
+        };
+        Ok(Arc::new(Connection { welcome, reads, control, places, session }))
     }
 
     fn cells(&self) -> MutexGuard<'_, HashMap<SocketAddr, Arc<OnceCell<Arc<Connection>>>>> {

@@ -1,5 +1,6 @@
 //! What can go wrong, in the reader's terms, and what to do about each.
 
+use kennel_fabric::FabricError;
 use kennel_protocol::ids::{Offset, PartitionKey};
 use kennel_protocol::wire::{ErrorCode, WireError};
 use kennel_transport::close::Advice;
@@ -16,6 +17,9 @@ pub enum ConnectError {
     /// This side cannot open a socket. Fix.
     #[error("no socket can be opened")]
     Bind(#[source] BindError),
+    /// The fabric is required and cannot be had here. Fix what the source names, or do not require it.
+    #[error("no fabric, which is required")]
+    Fabric(#[source] FabricError),
     /// None of the nodes answered; the source tells of the last one. Wait and retry, or fix the addresses.
     #[error("none of the {tried} nodes answered")]
     Unreachable {

@@ -1,6 +1,7 @@
 //! An answer: batches, messages and holes, verified, without copies.
 
 use bytes::Bytes;
+use kennel_fabric::Arrived;
 use kennel_protocol::batch::{Batch, batches, split};
 use kennel_protocol::entry::{HoleReason, MessageIdentity};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
@@ -30,6 +31,9 @@ pub struct Fetched {
     pub served: Served,
     /// Whether it came out of memory that a node on this host shares, and not over the network.
     pub from_shared_memory: bool,
+    /// Whether a node has written it into this process's memory by the fabric. The memory is a landing: it is free for
+    /// another answer when the last handle of these bytes is dropped.
+    pub by_fabric: bool,
     /// The last message, for [`crate::FetchRequest::last`].
     pub last: Option<MessageIdentity>,
     batches: Bytes,
@@ -68,41 +72,21 @@ pub struct Message {
 impl Fetched {
     /// Verifies an answer: every batch, and that batches and holes cover `[start, next)` without gaps.
     pub(crate) fn verify(answer: wire::Fetched) -> Result<Self, String> {
-        let mut holes = holes_of(&answer).peekable();
-        let (mut at, mut last) = (answer.start, None);
-        for view in batches(&answer.batches) {
-            let summary = view.and_then(|view| view.verify()).map_err(|error| error.to_string())?;
-            while let Some(hole) = holes.next_if(|hole| hole.from <= at && at < hole.to) {
-                at = hole.to;
-            }
-            let (first, end) = (summary.first.offset, summary.last.offset.plus(1));
-            // Only the first batch may begin earlier: batches are never split.
-            let joins = if last.is_none() { first <= at && at < end } else { first == at };
-            if !joins {
-                return Err(format!("messages {first} to {end} came where {at} was due"));
-            }
-            let declared = |gap: Offset| holes_of(&answer).any(|hole| hole.from <= gap && gap < hole.to);
-            if let Some(gap) = summary.gap.filter(|gap| !declared(*gap)) {
-                return Err(format!("the message at {gap} is missing"));
-            }
-            (at, last) = (end, Some(summary.last));
-        }
-        for hole in holes {
-            if hole.from > at {
-                return Err(format!("a hole at {} came where {at} was due", hole.from));
-            }
-            at = at.max(hole.to);
-        }
-        if at != answer.next {
-            return Err(format!("the answer ends at {at} and says {}", answer.next));
-        }
+        let last = check(&answer, &answer.batches)?;
         Ok(Self::new(answer, last))
+    }
+
+    /// The same of an answer whose batches lie in a landing, which is given up if they are not what they should be.
+    pub(crate) fn verify_placed(answer: wire::Fetched, arrived: Arrived) -> Result<Self, String> {
+        let last = check(&answer, arrived.as_ref())?;
+        let fetched = Self::new(wire::Fetched { batches: arrived.keep(), ..answer }, last);
+        Ok(Self { by_fabric: true, ..fetched })
     }
 
     fn new(answer: wire::Fetched, last: Option<MessageIdentity>) -> Self {
         let wire::Fetched { partition, epoch, start, next, trim, stored, committed, holes, served, batches } = answer;
         let holes = holes.into_iter().map(|(from, to, reason)| Hole { from, to, reason }).collect();
-        let from_shared_memory = false;
+        let (from_shared_memory, by_fabric) = (false, false);
         Self {
             partition,
             epoch,
@@ -114,6 +98,7 @@ impl Fetched {
             holes,
             served,
             from_shared_memory,
+            by_fabric,
             last,
             batches,
         }
@@ -142,6 +127,7 @@ impl Fetched {
             holes: Vec::new(),
             served: Served::Tail,
             from_shared_memory: true,
+            by_fabric: false,
             last: Some(read.last),
             batches: Bytes::from(read.batches),
         })
@@ -177,6 +163,39 @@ impl Fetched {
     pub fn is_empty(&self) -> bool {
         self.next == self.start
     }
+}
+
+/// Whether batches are the answer's, whole and without gaps; the last message.
+fn check(answer: &wire::Fetched, bytes: &[u8]) -> Result<Option<MessageIdentity>, String> {
+    let mut holes = holes_of(answer).peekable();
+    let (mut at, mut last) = (answer.start, None);
+    for view in batches(bytes) {
+        let summary = view.and_then(|view| view.verify()).map_err(|error| error.to_string())?;
+        while let Some(hole) = holes.next_if(|hole| hole.from <= at && at < hole.to) {
+            at = hole.to;
+        }
+        let (first, end) = (summary.first.offset, summary.last.offset.plus(1));
+        // Only the first batch may begin earlier: batches are never split.
+        let joins = if last.is_none() { first <= at && at < end } else { first == at };
+        if !joins {
+            return Err(format!("messages {first} to {end} came where {at} was due"));
+        }
+        let declared = |gap: Offset| holes_of(answer).any(|hole| hole.from <= gap && gap < hole.to);
+        if let Some(gap) = summary.gap.filter(|gap| !declared(*gap)) {
+            return Err(format!("the message at {gap} is missing"));
+        }
+        (at, last) = (end, Some(summary.last));
+    }
+    for hole in holes {
+        if hole.from > at {
+            return Err(format!("a hole at {} came where {at} was due", hole.from));
+        }
+        at = at.max(hole.to);
+    }
+    if at != answer.next {
+        return Err(format!("the answer ends at {at} and says {}", answer.next));
+    }
+    Ok(last)
 }
 
 fn holes_of(answer: &wire::Fetched) -> impl Iterator<Item = Hole> {

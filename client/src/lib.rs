@@ -23,6 +23,7 @@
 mod client;
 mod connection;
 mod error;
+mod fabric;
 mod fetched;
 mod follow;
 #[cfg(feature = "iggy")]
@@ -34,8 +35,10 @@ mod settings;
 
 pub use client::Client;
 pub use error::{ConnectError, FetchError};
+pub use fabric::{FabricCounts, FabricSettings};
 pub use fetched::{Fetched, Hole, Message};
 pub use follow::Follower;
+pub use kennel_fabric::FabricError;
 pub use kennel_protocol::catalog::Catalog;
 pub use kennel_protocol::ids::{Epoch, Offset, PartitionId, PartitionKey};
 pub use kennel_protocol::wire::{FetchFrom, PartitionReport, Served};

@@ -8,6 +8,8 @@ use kennel_protocol::ids::{ClusterId, Epoch, Offset, PartitionKey};
 use kennel_protocol::limits::{FETCH_BYTES_DEFAULT, FETCH_BYTES_MAX};
 use kennel_protocol::wire::FetchFrom;
 
+use crate::fabric::FabricSettings;
+
 /// How a client finds and treats the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
@@ -25,6 +27,9 @@ pub struct ClientSettings {
     /// verified by the node, and are known by a checksum to be what it wrote; and what they say of where a partition ends
     /// is as old as they are.
     pub local: bool,
+    /// How to take large answers by RDMA, from nodes that place them; `None` for not at all. What the fabric carries is not
+    /// encrypted: `docs/FABRIC.md` says what that asks of the network.
+    pub fabric: Option<FabricSettings>,
 }
 
 impl ClientSettings {
@@ -37,6 +42,7 @@ impl ClientSettings {
             answer_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
             local: true,
+            fabric: None,
         }
     }
 }

@@ -48,6 +48,10 @@ pub enum FrameKind {
     CompareRequest = 20,
     /// What the ring has at their offsets.
     Compared = 21,
+    /// A reader asks whether the node writes answers into its memory. Since wire version 4.
+    FabricRequest = 22,
+    /// Whether it does. Since wire version 4.
+    FabricOffer = 23,
     /// A candidate asks whether it may claim.
     Ask = 32,
     /// A node's answer to that.
@@ -72,11 +76,15 @@ pub enum FrameKind {
     Follow = 50,
     /// Batches that committed.
     Followed = 51,
+    /// Asks for batches, and says where they may be written. Since wire version 4.
+    FetchInto = 52,
+    /// Batches, and what became of the place for them. Since wire version 4.
+    Landed = 53,
 }
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::Hello,
         Self::Welcome,
         Self::Error,
@@ -98,6 +106,8 @@ impl FrameKind {
         Self::ShipAck,
         Self::CompareRequest,
         Self::Compared,
+        Self::FabricRequest,
+        Self::FabricOffer,
         Self::Ask,
         Self::AskAnswer,
         Self::Seal,
@@ -110,6 +120,8 @@ impl FrameKind {
         Self::Fetched,
         Self::Follow,
         Self::Followed,
+        Self::FetchInto,
+        Self::Landed,
     ];
 
     /// The kind's number on the wire.
@@ -128,6 +140,7 @@ impl FrameKind {
         match self {
             Self::CatalogRequest | Self::Catalogued | Self::CatalogOffer | Self::CatalogVerdict => 2,
             Self::LocalRequest | Self::LocalOffer => 3,
+            Self::FabricRequest | Self::FabricOffer | Self::FetchInto | Self::Landed => 4,
             _ => WIRE_VERSION_MIN,
         }
     }
@@ -150,7 +163,7 @@ mod tests {
             assert_eq!(FrameKind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameKind::from_number(0), None);
-        assert_eq!(FrameKind::from_number(22), None);
+        assert_eq!(FrameKind::from_number(24), None);
         assert!(FrameKind::ALL.iter().all(|kind| (WIRE_VERSION_MIN..=WIRE_VERSION).contains(&kind.since())));
         assert!(FrameKind::CopyAck.between_nodes() && !FrameKind::Fetch.between_nodes());
     }

@@ -5,8 +5,9 @@
 //! time-outs, caches) live with the code that behaves.
 
 /// The wire version that this build speaks. Raised by every change that an older build would misread. 2 added the
-/// kinds by which catalogues are read and agreed upon, 3 those by which memory is offered to readers of the same host.
-pub const WIRE_VERSION: u16 = 3;
+/// kinds by which catalogues are read and agreed upon, 3 those by which memory is offered to readers of the same host, 4
+/// those by which answers are written into readers' memory.
+pub const WIRE_VERSION: u16 = 4;
 /// The oldest wire version that this build still speaks.
 pub const WIRE_VERSION_MIN: u16 = 1;
 /// The version of every object in the bucket that this build writes.
@@ -55,6 +56,8 @@ pub const NODES_MAX: usize = 1024;
 pub const LABEL_BYTES_MAX: usize = 256;
 /// Longest path of a Unix socket, bytes: what Linux has room for, without the zero behind it.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest advert of a reader's landing, bytes: a head of 24 and an address of the fabric of at most 256.
+pub const ADVERT_BYTES_MAX: usize = 24 + 256;
 /// Longest text of an error, bytes. Enough for a sentence and a path; no place to hide a body.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 * KIB;
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `failover` | an owner is killed or paused: first new acknowledgement, longest gap of hot reads |
 //! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
+//! | `fabric` | answers written into a reader's memory beside answers over QUIC |
 //! | `same_host` | a reader on the node's own host, out of shared memory and over QUIC |
 //! | `one_process` | a node, a shipper and a reader in this process, for profilers and counts |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
@@ -15,6 +16,7 @@
 //!
 //! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
 
+mod fabric;
 mod failover;
 pub(crate) mod figures;
 mod hot;
@@ -26,6 +28,7 @@ mod ship_cost;
 pub(crate) mod stage;
 pub(crate) mod usage;
 
+pub use fabric::{FabricArgs, fabric};
 pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;

@@ -6,6 +6,7 @@ mod bad_input;
 mod bad_source;
 mod churn;
 mod diverged;
+mod fabric;
 mod full_journal;
 mod gateway;
 mod gateway_server;

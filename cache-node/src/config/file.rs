@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::fabric::Fabric;
 use super::gateway::Gateway;
 use super::settings::Durability;
 use super::units::{Size, Span};
@@ -25,6 +26,7 @@ pub(super) struct File {
     pub(super) timing: Timing,
     pub(super) gateway: Gateway,
     pub(super) local: Local,
+    pub(super) fabric: Fabric,
     pub(super) quic: Quic,
     pub(super) log: Log,
 }

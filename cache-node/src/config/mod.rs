@@ -4,6 +4,7 @@
 //! are refused with the nearest known ones. This module reads files and environment; nobody else does.
 
 mod error;
+mod fabric;
 mod file;
 mod gateway;
 mod layers;
@@ -14,8 +15,8 @@ mod units;
 pub use error::ConfigError;
 pub use layers::{Layers, Sources};
 pub use settings::{
-    CacheSettings, ClusterSettings, Durability, FlushSettings, JournalSettings, LimitSettings, ListenSettings,
-    LocalSettings, NodeSettings, Settings, TimingSettings, TlsSettings,
+    CacheSettings, ClusterSettings, Durability, FabricSettings, FlushSettings, JournalSettings, LimitSettings,
+    ListenSettings, LocalSettings, NodeSettings, Settings, TimingSettings, TlsSettings,
 };
 
 /// The commented defaults, as users read them.

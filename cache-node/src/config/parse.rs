@@ -13,6 +13,7 @@ use kennel_protocol::limits::SOCKET_PATH_BYTES_MAX;
 use kennel_transport::quic::{PACKET_BYTES_MAX, PACKET_BYTES_MIN, QuicSettings};
 
 use super::error::ConfigError;
+use super::fabric;
 use super::file::{self, File};
 use super::gateway;
 use super::layers::Layers;
@@ -73,6 +74,7 @@ pub(super) fn settings(layers: &Layers, file: File) -> Result<Settings, ConfigEr
         limits: check.limits(&file.limits)?,
         timing: check.timing(&file.timing)?,
         gateway: gateway::settings(&check, file.gateway)?,
+        fabric: fabric::settings(&check, file.fabric)?,
         quic: check.quic(&file.quic)?,
         log_filter: file.log.filter,
     })
@@ -306,7 +308,7 @@ impl Check<'_> {
         self.in_range(key, number, &allowed, |number| number.to_string())
     }
 
-    fn size(&self, key: &str, bytes: u64, allowed: RangeInclusive<u64>) -> Result<u64, ConfigError> {
+    pub(super) fn size(&self, key: &str, bytes: u64, allowed: RangeInclusive<u64>) -> Result<u64, ConfigError> {
         self.in_range(key, bytes, &allowed, |bytes| bytesize::ByteSize(bytes).to_string())
     }
 

@@ -42,6 +42,8 @@ pub struct Settings {
     pub gateway: Option<GatewaySettings>,
     /// What readers of this host share with the node; `None` if it is off.
     pub local: Option<LocalSettings>,
+    /// How answers are written into readers' memory; `None` if it is off.
+    pub fabric: Option<FabricSettings>,
     /// How sessions use the network.
     pub quic: QuicSettings,
     /// The log filter, as `tracing` reads it.
@@ -92,6 +94,27 @@ pub struct LocalSettings {
     pub socket: PathBuf,
     /// Length of the shared memory, whole pages.
     pub bytes: u64,
+}
+
+/// How answers are written into readers' memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FabricSettings {
+    /// Whether the node does not start without it.
+    pub required: bool,
+    /// The library; `None` for the first that is found.
+    pub library: Option<PathBuf>,
+    /// The provider; `None` for that of the host's card.
+    pub provider: Option<String>,
+    /// The device; `None` for the library's first.
+    pub domain: Option<String>,
+    /// The own address, for providers whose addresses are of IP.
+    pub source: Option<String>,
+    /// Smaller answers are not placed.
+    pub placed_bytes_min: u64,
+    /// How long one placement may take.
+    pub placement_timeout: Duration,
+    /// Memory to send from, where the provider wants some.
+    pub send_bytes: u64,
 }
 
 /// When an entry counts as journaled.

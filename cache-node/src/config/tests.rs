@@ -40,6 +40,7 @@ fn the_defaults_are_valid_and_say_what_they_seem_to() {
     assert_eq!(settings.cluster.durability, Durability::Journal);
     assert!(settings.cluster.id.is_none() && settings.seeds.is_empty());
     assert_eq!(settings.local, None);
+    assert_eq!(settings.fabric, None);
     let defaults = QuicSettings::default();
     let (idle_timeout, keep_alive_interval) = (Duration::from_secs(3), Duration::from_secs(1));
     let expected = QuicSettings { idle_timeout, keep_alive_interval, ..defaults };
@@ -52,6 +53,21 @@ fn memory_is_shared_only_where_a_socket_is_named() {
     let local = set(&["local.bytes=5000000 B", "listen.local=/run/kennel/local.sock"]).expect("valid").local;
     let expected = LocalSettings { socket: PathBuf::from("/run/kennel/local.sock"), bytes: 4_997_120 };
     assert_eq!(local, Some(expected), "whole pages");
+}
+
+#[test]
+fn the_fabric_is_off_unless_it_is_asked_for() {
+    assert_eq!(set(&["fabric.provider=efa"]).expect("valid").fabric, None);
+    let fabric = set(&["fabric.mode=auto"]).expect("valid").fabric.expect("on");
+    assert!(!fabric.required && fabric.library.is_none() && fabric.provider.is_none() && fabric.source.is_none());
+    assert_eq!((fabric.placed_bytes_min, fabric.placement_timeout), (16 << 10, Duration::from_secs(1)));
+    let named = ["fabric.mode=require", "fabric.provider=verbs;ofi_rxm", "fabric.domain=mlx5_0"];
+    let fabric = set(&named).expect("valid").fabric.expect("on");
+    assert!(fabric.required);
+    assert_eq!((fabric.provider.as_deref(), fabric.domain.as_deref()), (Some("verbs;ofi_rxm"), Some("mlx5_0")));
+    assert!(refused(&["fabric.mode=maybe"]).contains("fabric.mode"));
+    assert!(refused(&["fabric.placed_bytes_min=1 KiB"]).contains("fabric.placed_bytes_min"));
+    assert!(refused(&["fabric.placement_timeout=5s"]).contains("50ms to 4s"));
 }
 
 #[test]

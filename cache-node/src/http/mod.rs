@@ -21,8 +21,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 pub use report::{
-    BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, LocalReport, MemberReport,
-    MessageReport, ShardReport, StatusReport, StreamReport, TailReport, TopicReport,
+    BucketReport, CacheReport, CatalogReport, DivergedReport, FabricReport, GatewayReport, JournalReport, LocalReport,
+    MemberReport, MessageReport, ShardReport, StatusReport, StreamReport, TailReport, TopicReport,
 };
 
 use crate::metrics;

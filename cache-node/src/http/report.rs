@@ -50,6 +50,32 @@ pub struct StatusReport {
     /// What readers of this host share with the node; none where it is off.
     #[serde(default)]
     pub local: Option<LocalReport>,
+    /// What writes answers into readers' memory; none where it is off or cannot be had.
+    #[serde(default)]
+    pub fabric: Option<FabricReport>,
+}
+
+/// What writes answers into readers' memory. Counts are since the process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FabricReport {
+    /// libfabric's provider.
+    pub provider: String,
+    /// Its device.
+    pub domain: String,
+    /// Answers placed.
+    pub placed: u64,
+    /// Bytes of batches in them.
+    pub placed_bytes: u64,
+    /// Answers to readers that had offered a landing, which went over QUIC all the same.
+    pub inline: u64,
+    /// Placements that failed or were late.
+    pub failed: u64,
+    /// Transfers that had not ended at their deadline.
+    pub quarantined: u64,
+    /// How often a reader's landings were left alone for a while after a failure.
+    pub breaker_opens: u64,
+    /// How often the endpoint was opened anew.
+    pub reopened: u64,
 }
 
 /// What readers of this host share with the node.

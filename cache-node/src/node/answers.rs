@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kennel_core::membership::Membership;
 use kennel_protocol::batch::batches;
 use kennel_protocol::entry::MessageIdentity;
-use kennel_protocol::frame::{Frame, FrameKind};
+use kennel_protocol::frame::{Frame, FrameKind, Payload};
 use kennel_protocol::ids::{Epoch, NodeId, Offset, ShardId};
 use kennel_protocol::wire::{
-    ErrorCode, Fetch, FetchFrom, Fetched, LocalOffer, Message, NodeAddress, Partitions, PositionsRequest, Role, Served,
-    View, WireError,
+    AdvertBytes, ErrorCode, FabricOffer, Fetch, FetchFrom, FetchInto, Fetched, Landed, LandingOutcome, LocalOffer,
+    Message, NodeAddress, Partitions, PositionsRequest, Role, Served, View, WireError,
 };
 use kennel_slab::cut::RunMarks;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +22,7 @@ use super::peers::Peers;
 use super::roles::Roles;
 use super::serve::{Guest, refuse};
 use super::shard_task::ShardInput;
+use crate::fabric::Fabric;
 use crate::local::{Answered, Local, LocalGuest};
 use crate::metrics::{self, Tier};
 use crate::read::{FetchedPieces, ReadOutcome, Reader};
@@ -40,6 +42,8 @@ pub(super) struct Answers {
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
     /// What readers of this host share with the node; `None` where that is off.
     pub(super) local: Option<Arc<Local>>,
+    /// What writes answers into readers' memory; `None` where that is off.
+    pub(super) fabric: Option<Arc<Fabric>>,
 }
 
 /// An answer to a fetch, from here or from the owner.
@@ -62,6 +66,17 @@ impl Answers {
                 }
                 Err(error) => Message::Error(error).encode(correlation),
             },
+            Message::FetchInto(FetchInto { fetch, advert }) => match self.fetch(fetch).await {
+                Ok(batches) => {
+                    self.share(&fetch, &batches, &guest.local);
+                    self.land(batches, &advert, guest, correlation).await
+                }
+                Err(error) => Message::Error(error).encode(correlation),
+            },
+            Message::FabricRequest(request) => {
+                let offer = self.fabric.as_ref().map(|fabric| fabric.offer(request));
+                Message::FabricOffer(offer.unwrap_or(FabricOffer { provider: None })).encode(correlation)
+            }
             Message::LocalRequest(request) => {
                 let offer = self.local.as_ref().map(|local| local.offer(request, &guest.local));
                 Message::LocalOffer(offer.unwrap_or(LocalOffer { socket: None })).encode(correlation)
@@ -79,6 +94,15 @@ impl Answers {
         if let Some(answered) = answer.answered(previous) {
             local.answered(fetch.partition.shard(shard_count), &answered);
         }
+    }
+
+    /// Writes an answer where its reader wants it, or puts it inline.
+    async fn land(&self, batches: Batches, advert: &AdvertBytes, guest: &Guest, correlation: u64) -> Frame {
+        let outcome = match &self.fabric {
+            Some(fabric) => fabric.place(&guest.fabric, advert, batches.pieces()).await,
+            None => LandingOutcome::Untouched,
+        };
+        batches.into_landed(outcome, correlation)
     }
 
     /// The answer to any question but a fetch.
@@ -216,6 +240,34 @@ impl Batches {
         match self {
             Self::Here(pieces) => pieces.into_frame(correlation),
             Self::There(fetched) => Message::Fetched(fetched).encode(correlation),
+        }
+    }
+
+    /// The frame that says what became of a landing; its payload is what does not lie there.
+    fn into_landed(self, outcome: LandingOutcome, correlation: u64) -> Frame {
+        let is_inline = !matches!(outcome, LandingOutcome::Placed(_));
+        let (head, pieces) = match self {
+            Self::Here(mut here) => {
+                let pieces = std::mem::take(&mut here.batches);
+                (here.into_fetched(), pieces)
+            }
+            Self::There(mut there) => {
+                let batches = std::mem::take(&mut there.batches);
+                (there, vec![batches])
+            }
+        };
+        let mut frame = Message::Landed(Landed { fetched: head, outcome }).encode(correlation);
+        if is_inline {
+            frame.payload = Payload::from(pieces);
+        }
+        frame
+    }
+
+    /// The batches as they lie in memory.
+    fn pieces(&self) -> Vec<Bytes> {
+        match self {
+            Self::Here(here) => here.batches.clone(),
+            Self::There(there) => vec![there.batches.clone()],
         }
     }
 

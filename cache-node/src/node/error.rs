@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use kennel_fabric::FabricError;
 use kennel_protocol::journal_record::JournalRecordError;
 use kennel_transport::quic::BindError;
 use kennel_transport::tls::IdentityError;
@@ -23,6 +24,9 @@ pub enum NodeError {
     /// The local socket cannot be made. Fix: `listen.local`.
     #[error("cannot listen for readers of this host (listen.local)")]
     Local(#[source] LocalError),
+    /// The fabric is required and cannot be had. Fix what the source names, or `fabric.mode`.
+    #[error("no fabric (fabric.mode is \"require\")")]
+    Fabric(#[source] FabricError),
     /// The node's directory cannot be made or written. Fix: `node.directory`.
     #[error("cannot write {} (node.directory)", path.display())]
     Directory {

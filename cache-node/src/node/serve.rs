@@ -23,6 +23,7 @@ use super::answers::Answers;
 use super::read_lane;
 use super::shard_task::ShardInput;
 use super::verify::{bodies_hold, verified_ship};
+use crate::fabric::FabricGuest;
 use crate::local::LocalGuest;
 
 /// How long a session may take to say hello.
@@ -52,6 +53,8 @@ pub(super) struct Guest {
     node: Option<NodeId>,
     /// Whether it shares this host's memory.
     pub(super) local: Arc<LocalGuest>,
+    /// How it goes with its landings.
+    pub(super) fabric: Arc<FabricGuest>,
 }
 
 impl Serving {
@@ -87,7 +90,7 @@ impl Serving {
     async fn serve(self: Arc<Self>, session: Arc<dyn Session>) {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let guest = match handshake_server(&*session, &self.policy, deadline).await {
-            Ok((Hello { role, node, .. }, _)) => Guest { role, node, local: Arc::default() },
+            Ok((Hello { role, node, .. }, _)) => Guest { role, node, local: Arc::default(), fabric: Arc::default() },
             Err(error) => {
                 tracing::info!(peer = %session.peer(), error = %error, "refused a session");
                 return;

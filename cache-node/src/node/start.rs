@@ -43,6 +43,7 @@ use super::stowed::Stowed;
 use super::{Node, force_file};
 use crate::bucket::{Bucket, establish_cluster};
 use crate::config::{Durability, Settings};
+use crate::fabric::{self, Fabric};
 use crate::gossip::{Gossip, GossipSettings};
 use crate::http::Http;
 use crate::journal::{Journal, JournalSettings, Recovered};
@@ -73,6 +74,7 @@ pub(super) struct Foundation {
     recovered: Recovered,
     cache: Arc<BlockCache>,
     reachable: Arc<AtomicBool>,
+    fabric: Option<Arc<Fabric>>,
 }
 
 /// A node on its way up: what is there already, and the tasks that run.
@@ -245,6 +247,7 @@ impl Startup {
             catalog,
             membership,
             local: self.local.clone(),
+            fabric: self.foundation.fabric.clone(),
         })
     }
 
@@ -288,6 +291,7 @@ impl Startup {
             sessions,
             gateway,
             local: self.local.clone(),
+            fabric: foundation.fabric.clone(),
             settings: self.settings.clone(),
         }
     }
@@ -313,13 +317,14 @@ impl Startup {
     }
 }
 
-/// Directory, certificates, bucket, journal, cache: in the order in which a mistake is cheapest to find.
+/// Directory, certificates, fabric, journal, bucket, cache: in the order in which a mistake is cheapest to find.
 async fn lay_foundation(settings: &Settings) -> Result<Foundation, NodeError> {
     let directory = &settings.node.directory;
     let failed = |source| NodeError::Directory { path: directory.clone(), source };
     tokio::fs::create_dir_all(directory).await.map_err(failed)?;
     let tls = TlsIdentity::load(&settings.tls.ca, &settings.tls.cert, &settings.tls.key);
     let tls = tls.map_err(NodeError::Certificates)?;
+    let fabric = fabric::open(settings.fabric.as_ref()).await.map_err(NodeError::Fabric)?;
 
     let (journal, recovered) = Journal::open(&journal_settings(settings)).map_err(NodeError::Journal)?;
     report_recovery(&recovered);
@@ -345,6 +350,7 @@ async fn lay_foundation(settings: &Settings) -> Result<Foundation, NodeError> {
         recovered,
         cache,
         reachable: Arc::new(AtomicBool::new(true)),
+        fabric,
     })
 }
 

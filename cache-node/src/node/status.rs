@@ -17,6 +17,7 @@ use super::catalog_book::{CatalogBook, StandingCatalog};
 use super::shard_task::ShardInput;
 use crate::bucket::Bucket;
 use crate::config::Settings;
+use crate::fabric::Fabric;
 use crate::gossip::GossipView;
 use crate::http::{
     BucketReport, CacheReport, CatalogReport, DivergedReport, GatewayReport, JournalReport, MemberReport,
@@ -52,6 +53,7 @@ pub(super) struct StatusSources {
     pub(super) sessions: Arc<Semaphore>,
     pub(super) gateway: Option<Counting>,
     pub(super) local: Option<Arc<Local>>,
+    pub(super) fabric: Option<Arc<Fabric>>,
     pub(super) settings: Settings,
 }
 
@@ -95,6 +97,7 @@ impl StatusSources {
             tail: TailReport { used_bytes: self.tail.used(), capacity_bytes: self.settings.tail_bytes_max },
             gateway: self.gateway.as_ref().map(gateway_report),
             local: self.local.as_deref().map(Local::report),
+            fabric: self.fabric.as_deref().map(Fabric::report),
             sessions: (self.settings.limits.sessions_max - self.sessions.available_permits()) as u64,
         };
         metrics::record_status(&report);

@@ -5,14 +5,15 @@ use bytes::Bytes;
 
 use crate::entry::{EntryHead, EntryHeadError};
 use crate::limits::{
-    COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX, HOLES_PER_FETCH_MAX,
-    LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX, SOCKET_PATH_BYTES_MAX,
+    ADVERT_BYTES_MAX, COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX,
+    FRAME_PAYLOAD_BYTES_MAX, HOLES_PER_FETCH_MAX, LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX,
+    RECORD_BYTES_MAX, SHARD_COUNT_MAX, SOCKET_PATH_BYTES_MAX,
 };
 use crate::wire::{
     Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
-    Compared, Copy, CopyAck, CopySource, Fetch, Fetched, Follow, Hello, LocalOffer, LocalRequest, Partitions,
-    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest,
-    Welcome, WireError,
+    Compared, Copy, CopyAck, CopySource, FabricOffer, FabricRequest, Fetch, FetchInto, Fetched, Follow, Hello, Landed,
+    LandingOutcome, LocalOffer, LocalRequest, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull, Pulled,
+    Seal, SealAnswer, Ship, ShipAck, View, ViewRequest, Welcome, WireError,
 };
 
 /// A message that breaks a limit.
@@ -204,6 +205,36 @@ impl Bounded for Fetched {
     }
 }
 
+impl Bounded for FabricRequest {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the provider's length", self.provider.len(), LABEL_BYTES_MAX)
+    }
+}
+
+impl Bounded for FabricOffer {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the provider's length", self.provider.as_ref().map_or(0, String::len), LABEL_BYTES_MAX)
+    }
+}
+
+impl Bounded for FetchInto {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        self.fetch.check_bounds()?;
+        at_most("the advert's length", self.advert.0.len(), ADVERT_BYTES_MAX)
+    }
+}
+
+impl Bounded for Landed {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        self.fetched.check_bounds()?;
+        let LandingOutcome::Placed(bytes) = self.outcome else { return Ok(()) };
+        if bytes == 0 || !self.fetched.batches.is_empty() {
+            return Err(BoundsError::OutOfRange { what: "what was placed" });
+        }
+        at_most("the bytes placed", bytes as usize, FRAME_PAYLOAD_BYTES_MAX)
+    }
+}
+
 impl Bounded for LocalOffer {
     fn check_bounds(&self) -> Result<(), BoundsError> {
         let path = self.socket.as_ref().map_or(0, |socket| socket.path.len());
@@ -226,5 +257,61 @@ impl Bounded for Catalogued {
 impl Bounded for CatalogOffer {
     fn check_bounds(&self) -> Result<(), BoundsError> {
         at_most("the catalogue's length", self.catalog.len(), RECORD_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Offset};
+    use crate::wire::{AdvertBytes, FetchFrom, Served};
+
+    #[test]
+    fn adverts_and_providers_are_bounded() {
+        let partition = "1/2/3".parse().expect("a partition");
+        let (from, epoch) = (FetchFrom::First, Epoch(0));
+        let fetch = Fetch {
+            partition,
+            from,
+            bytes_max: 1,
+            messages_max: 1,
+            wait_millis: 0,
+            epoch,
+            last: None,
+            forwarded: false,
+        };
+        let into = |fetch, bytes| FetchInto { fetch, advert: AdvertBytes(vec![7; bytes]) }.check_bounds();
+        assert_eq!(into(fetch, ADVERT_BYTES_MAX), Ok(()));
+        assert!(matches!(into(fetch, ADVERT_BYTES_MAX + 1), Err(BoundsError::TooMany { .. })));
+        assert!(into(Fetch { bytes_max: u32::MAX, ..fetch }, 1).is_err(), "the fetch in it is bounded, too");
+        let long = "x".repeat(LABEL_BYTES_MAX + 1);
+        assert!(FabricRequest { provider: long.clone() }.check_bounds().is_err());
+        assert!(FabricOffer { provider: Some(long) }.check_bounds().is_err());
+        assert_eq!(FabricOffer { provider: None }.check_bounds(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_placed_does_not_come_inline_as_well() {
+        let at = Offset(1);
+        let fetched = Fetched {
+            partition: "1/2/3".parse().expect("a partition"),
+            epoch: Epoch(1),
+            start: at,
+            next: at,
+            trim: at,
+            stored: at,
+            committed: at,
+            holes: Vec::new(),
+            served: Served::Tail,
+            batches: Bytes::new(),
+        };
+        let landed = |outcome, batches| Landed { fetched: Fetched { batches, ..fetched.clone() }, outcome };
+        let inline = Bytes::from_static(b"batches");
+        assert_eq!(landed(LandingOutcome::Placed(9), Bytes::new()).check_bounds(), Ok(()));
+        assert!(landed(LandingOutcome::Placed(9), inline.clone()).check_bounds().is_err());
+        assert!(landed(LandingOutcome::Placed(0), Bytes::new()).check_bounds().is_err());
+        assert!(landed(LandingOutcome::Placed(u32::MAX), Bytes::new()).check_bounds().is_err());
+        assert_eq!(landed(LandingOutcome::Untouched, inline.clone()).check_bounds(), Ok(()));
+        assert_eq!(landed(LandingOutcome::Unknown, inline).check_bounds(), Ok(()));
     }
 }

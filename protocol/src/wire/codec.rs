@@ -92,6 +92,10 @@ impl Message {
             Self::CatalogVerdict(_) => FrameKind::CatalogVerdict,
             Self::LocalRequest(_) => FrameKind::LocalRequest,
             Self::LocalOffer(_) => FrameKind::LocalOffer,
+            Self::FabricRequest(_) => FrameKind::FabricRequest,
+            Self::FabricOffer(_) => FrameKind::FabricOffer,
+            Self::FetchInto(_) => FrameKind::FetchInto,
+            Self::Landed(_) => FrameKind::Landed,
         }
     }
 
@@ -124,6 +128,10 @@ impl Message {
             Self::CatalogVerdict(message) => writer.plain(message),
             Self::LocalRequest(message) => writer.plain(message),
             Self::LocalOffer(message) => writer.plain(message),
+            Self::FabricRequest(message) => writer.plain(message),
+            Self::FabricOffer(message) => writer.plain(message),
+            Self::FetchInto(message) => writer.plain(message),
+            Self::Landed(message) => writer.split(message),
         }
     }
 
@@ -146,6 +154,10 @@ impl Message {
             FrameKind::CatalogVerdict => Self::CatalogVerdict(reader.plain()?),
             FrameKind::LocalRequest => Self::LocalRequest(reader.plain()?),
             FrameKind::LocalOffer => Self::LocalOffer(reader.plain()?),
+            FrameKind::FabricRequest => Self::FabricRequest(reader.plain()?),
+            FrameKind::FabricOffer => Self::FabricOffer(reader.plain()?),
+            FrameKind::FetchInto => Self::FetchInto(reader.plain()?),
+            FrameKind::Landed => Self::Landed(reader.split()?),
             FrameKind::PositionsRequest => Self::PositionsRequest(reader.plain()?),
             FrameKind::Positions => Self::Positions(reader.plain()?),
             FrameKind::Ship => Self::Ship(reader.split()?),

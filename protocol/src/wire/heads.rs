@@ -8,7 +8,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::entry::{Entry, EntryHead, HoleReason, NumberedEntry};
 use crate::frame::{Payload, PayloadShort};
 use crate::ids::{Epoch, Lsn, Offset, PartitionKey, ShardId};
-use crate::wire::{Copy, CopyEntry, CopySource, Fetched, Pulled, Served, ShardStamp, Ship, ShipChunk};
+use crate::wire::{
+    Copy, CopyEntry, CopySource, Fetched, Landed, LandingOutcome, Pulled, Served, ShardStamp, Ship, ShipChunk,
+};
 
 /// A message that is split into an archived head and the bodies of the payload.
 pub(crate) trait Split: Sized {
@@ -160,5 +162,25 @@ impl Split for Fetched {
         let FetchedHead { partition, epoch, start, next, trim, stored, committed, holes, served } = head;
         let batches = payload.take(payload.len())?;
         Ok(Self { partition, epoch, start, next, trim, stored, committed, holes, served, batches })
+    }
+}
+
+/// See [`Landed`]. The batches are the whole payload, where they are not in the landing.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct LandedHead {
+    pub(crate) fetched: FetchedHead,
+    pub(crate) outcome: LandingOutcome,
+}
+
+impl Split for Landed {
+    type Head = LandedHead;
+
+    fn split(&self) -> (LandedHead, Payload) {
+        let (fetched, payload) = self.fetched.split();
+        (LandedHead { fetched, outcome: self.outcome }, payload)
+    }
+
+    fn join(head: LandedHead, payload: &mut Payload) -> Result<Self, PayloadShort> {
+        Ok(Self { fetched: Fetched::join(head.fetched, payload)?, outcome: head.outcome })
     }
 }

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod client;
 pub mod codec;
 pub mod control;
+pub mod fabric;
 mod heads;
 pub mod local;
 mod problem;
@@ -22,6 +23,7 @@ pub use control::{
     ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role, ShardView, View, ViewRequest,
     Welcome, WireError,
 };
+pub use fabric::{AdvertBytes, FabricOffer, FabricRequest, FetchInto, Landed, LandingOutcome};
 pub use local::{LocalOffer, LocalRequest, LocalSocket, LocalToken};
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
@@ -86,4 +88,12 @@ pub enum Message {
     LocalRequest(LocalRequest),
     /// Where to get it.
     LocalOffer(LocalOffer),
+    /// A reader asks whether the node writes answers into its memory.
+    FabricRequest(FabricRequest),
+    /// Whether it does.
+    FabricOffer(FabricOffer),
+    /// Asks for batches, and says where they may be written.
+    FetchInto(FetchInto),
+    /// Batches, and what became of the place for them.
+    Landed(Landed),
 }

@@ -64,6 +64,8 @@ fn frames() {
         FrameKind::Catalogued,
         FrameKind::CatalogOffer,
         FrameKind::LocalOffer,
+        FrameKind::FetchInto,
+        FrameKind::Landed,
     ] {
         let frame = samples::messages::message(kind, &mut Draw::new(2)).encode(7);
         let mut bytes = frame.header().encode().to_vec();

@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use crate::repository::{code, none, root, rust};
 
 /// Package folders, and the folders of ours that each may depend on.
-const WALL: [(&str, &[&str]); 12] = [
+const WALL: [(&str, &[&str]); 13] = [
     ("protocol", &[]),
     ("core", &["protocol"]),
     ("transport", &["protocol"]),
     ("slab", &["protocol"]),
+    ("fabric", &[]),
     ("sim", &["protocol", "core"]),
     ("gateway", &["protocol"]),
-    ("cache-node", &["protocol", "core", "transport", "gateway", "slab"]),
+    ("cache-node", &["protocol", "core", "transport", "gateway", "slab", "fabric"]),
     ("wal-shipper", &["protocol", "core", "transport", "client"]),
-    ("client", &["protocol", "core", "transport", "gateway", "slab"]),
+    ("client", &["protocol", "core", "transport", "gateway", "slab", "fabric"]),
     ("bench", &["protocol", "core", "transport", "gateway", "cache-node", "wal-shipper", "client", "s3-server"]),
     ("s3-server", &[]),
     ("tidy", &[]),

@@ -1,15 +1,17 @@
 //! One message of each kind, drawn from a seed.
 
+use bytes::Bytes;
 use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{ClusterId, Epoch, HostId, Incarnation, JournalId, Lsn, NodeId, ProcessId, SlabId};
-use kennel_protocol::limits::FETCH_BYTES_MAX;
+use kennel_protocol::limits::{ADVERT_BYTES_MAX, FETCH_BYTES_MAX};
 use kennel_protocol::wire::{
-    Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
-    Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, Fetch, FetchFrom, Fetched, Follow, Hello, LocalOffer,
-    LocalRequest, LocalSocket, LocalToken, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions,
-    PartitionsRequest, Positions, PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage,
-    ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
+    AdvertBytes, Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued,
+    CompareRequest, Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, FabricOffer, FabricRequest, Fetch,
+    FetchFrom, FetchInto, Fetched, Follow, Hello, Landed, LandingOutcome, LocalOffer, LocalRequest, LocalSocket,
+    LocalToken, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions,
+    PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck,
+    ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
 };
 
 use super::{Draw, batch, catalog, entry};
@@ -53,6 +55,9 @@ pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
             Message::Follow(Follow { partition, from, bytes_max, epoch, last })
         }
         FrameKind::Followed => Message::Followed(fetched(draw)),
+        FrameKind::FabricRequest | FrameKind::FabricOffer | FrameKind::FetchInto | FrameKind::Landed => {
+            placing(kind, draw)
+        }
         between => Message::Shard(shard_message(between, draw)),
     }
 }
@@ -212,6 +217,29 @@ fn fetched(draw: &mut Draw) -> Fetched {
         holes: draw.list(|draw| (start, start.plus(draw.below(9)), draw.reason())),
         served: [Served::Tail, Served::CacheMemory, Served::CacheDisk, Served::Bucket, Served::Nothing][draw.index(5)],
         batches: batch(draw, partition.partition, start),
+    }
+}
+
+fn placing(kind: FrameKind, draw: &mut Draw) -> Message {
+    match kind {
+        FrameKind::FabricRequest => Message::FabricRequest(FabricRequest { provider: draw.text() }),
+        FrameKind::FabricOffer => Message::FabricOffer(FabricOffer { provider: draw.maybe(Draw::text) }),
+        FrameKind::FetchInto => {
+            let length = draw.index(ADVERT_BYTES_MAX + 1);
+            Message::FetchInto(FetchInto { fetch: fetch(draw), advert: AdvertBytes(draw.bytes(length).to_vec()) })
+        }
+        _ => {
+            let fetched = fetched(draw);
+            Message::Landed(match draw.below(3) {
+                0 => {
+                    let bytes = u32::try_from(1 + draw.index(FETCH_BYTES_MAX)).expect("a few MiB");
+                    let fetched = Fetched { batches: Bytes::new(), ..fetched };
+                    Landed { fetched, outcome: LandingOutcome::Placed(bytes) }
+                }
+                1 => Landed { fetched, outcome: LandingOutcome::Untouched },
+                _ => Landed { fetched, outcome: LandingOutcome::Unknown },
+            })
+        }
     }
 }
 
