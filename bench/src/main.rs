@@ -130,6 +130,9 @@ struct ChaosArgs {
     /// Use nothing that needs a privilege: loopback instead of namespaces, plain directories instead of disks.
     #[arg(long)]
     plain: bool,
+    /// How readers get their bytes where they can; the fabric needs libfabric.
+    #[arg(long, value_enum, default_value_t)]
+    reads: chaos::Reads,
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +288,7 @@ fn run_chaos(args: ChaosArgs) -> anyhow::Result<ExitCode> {
         keep: args.keep,
         plain: args.plain,
         bucket,
+        reads: args.reads,
     };
     let report = tokio::runtime::Runtime::new()?.block_on(chaos::chaos(&settings))?;
     if let Some(path) = &args.json {

@@ -9,12 +9,25 @@ const PATIENCE: Duration = Duration::from_mins(4);
 /// What its seed draws is in the report; that every kind of fault works is tested where it is made.
 #[test]
 fn a_short_run_shows_no_violation() {
+    let run = short_run("4", "quic");
+    assert_eq!(run["answers_past_quic"], 0, "{run}");
+}
+
+/// Readers that read out of the memory of nodes, while those are killed and paused.
+#[test]
+fn a_short_run_with_shared_memory_shows_no_violation() {
+    let run = short_run("5", "shared-memory");
+    assert!(run["answers_past_quic"].as_u64().is_some_and(|answers| answers > 0), "{run}");
+}
+
+/// The report of a run that must end well.
+fn short_run(seed: &str, reads: &str) -> serde_json::Value {
     let directory = tempfile::tempdir().expect("a directory");
     let json = directory.path().join("chaos.json");
     let programs = std::path::Path::new(env!("CARGO_BIN_EXE_bench")).parent().expect("programs are in a directory");
     let started = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(["chaos", "--runs", "1", "--seconds", "12", "--seed", "4", "--nodes", "3"])
+        .args(["chaos", "--runs", "1", "--seconds", "12", "--seed", seed, "--nodes", "3", "--reads", reads])
         .args(["--partitions", "16", "--rate", "500kB"])
         .arg("--programs")
         .arg(programs)
@@ -36,4 +49,5 @@ fn a_short_run_shows_no_violation() {
     assert_eq!(count("messages_stored"), count("messages_written"), "{run}");
     assert!(run["schedule"]["events"].as_array().is_some_and(|events| !events.is_empty()), "{run}");
     assert!(started.elapsed() < PATIENCE);
+    run.clone()
 }

@@ -60,6 +60,18 @@ pub enum Bucket {
     At(SocketAddr),
 }
 
+/// How readers get their bytes, where they get them otherwise than over QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Reads {
+    /// Over QUIC alone.
+    #[default]
+    Quic,
+    /// Out of the memory that nodes share with their host.
+    SharedMemory,
+    /// Written into their memory by libfabric over TCP.
+    Fabric,
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct ChaosSettings {
@@ -89,6 +101,8 @@ pub struct ChaosSettings {
     pub plain: bool,
     /// The bucket.
     pub bucket: Bucket,
+    /// How readers get their bytes.
+    pub reads: Reads,
 }
 
 /// Runs them all. What happened is shown as it happens.
@@ -118,6 +132,7 @@ pub async fn chaos(settings: &ChaosSettings) -> anyhow::Result<ChaosReport> {
         shards: SHARDS,
         partitions: settings.partitions,
         bytes_per_second: settings.bytes_per_second,
+        reads: settings.reads,
     };
     let mut interrupted = signal(SignalKind::terminate()).context("listen to SIGTERM")?;
     let mut runs = JoinSet::new();
@@ -145,6 +160,11 @@ pub async fn chaos(settings: &ChaosSettings) -> anyhow::Result<ChaosReport> {
 fn check(settings: &ChaosSettings) -> anyhow::Result<()> {
     let (fewest, most) = settings.nodes;
     ensure!((1..=9).contains(&fewest) && (fewest..=9).contains(&most), "--nodes must be between 1 and 9, as 3..5");
+    let older = settings.upgrade_from.is_some();
+    ensure!(
+        !older || settings.reads == Reads::Quic,
+        "--upgrade-from: an older node may not know what --reads asks for"
+    );
     ensure!(settings.parallel > 0, "--parallel must be at least 1");
     ensure!(settings.seconds > 0, "--seconds must be at least 1");
     ensure!((1..=10_000).contains(&settings.partitions), "--partitions must be between 1 and 10000");

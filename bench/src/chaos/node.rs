@@ -9,11 +9,15 @@ use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
+use super::Reads;
 use super::disk::Disk;
 
 /// The keys of the server behind the proxy, as `tests/radosgw/start` makes them; ours takes any.
 pub(super) const ACCESS_KEY_ID: &str = "kennel";
 pub(super) const SECRET_ACCESS_KEY: &str = "kennel-secret";
+
+/// What moves bytes where there is no card.
+pub(super) const FABRIC_PROVIDER: &str = "tcp;ofi_rxm";
 
 /// Ports of every node: addresses differ.
 const QUIC_PORT: u16 = 7_400;
@@ -52,6 +56,7 @@ pub(super) struct NodePlan<'a> {
     pub(super) bucket_endpoint: String,
     pub(super) shards: u16,
     pub(super) addresses: &'a [IpAddr],
+    pub(super) reads: Reads,
 }
 
 impl Node {
@@ -60,7 +65,7 @@ impl Node {
         let address = plan.addresses[usize::from(id) - 1];
         let seeds: Vec<_> = plan.addresses.iter().map(|address| format!("\"{address}:{GOSSIP_PORT}\"")).collect();
         let tls = |file: &str| plan.tls.join(file).display().to_string();
-        let assignments = vec![
+        let mut assignments = vec![
             format!("node.id={id}"),
             format!("node.directory={}", disk.directory().join("node").display()),
             format!("node.zone=zone-{id}"),
@@ -88,6 +93,20 @@ impl Node {
             "cache.disk=64 MiB".to_owned(),
             "log.filter=info,chitchat=error".to_owned(),
         ];
+        match plan.reads {
+            Reads::Quic => {}
+            Reads::SharedMemory => {
+                let socket = plan.logs.join(format!("node-{id}.sock"));
+                assignments.extend([format!("listen.local={}", socket.display()), "local.bytes=16 MiB".to_owned()]);
+            }
+            Reads::Fabric => assignments.extend([
+                "fabric.mode=require".to_owned(),
+                format!("fabric.provider={FABRIC_PROVIDER}"),
+                format!("fabric.source={address}"),
+                "fabric.placed_bytes_min=4 KiB".to_owned(),
+                "fabric.send_bytes=8 MiB".to_owned(),
+            ]),
+        }
         let log = plan.logs.join(format!("node-{id}.log"));
         Self {
             child: None,

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kennel_client::{Client, ClientSettings, FetchError, FetchFrom, FetchRequest};
+use kennel_client::{Client, ClientSettings, FabricSettings, FetchError, FetchFrom, FetchRequest, Fetched};
 use kennel_protocol::ids::Offset;
 use kennel_transport::close::Advice;
 use kennel_transport::tls::TlsIdentity;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::Reads;
 use super::check::Check;
 use super::marks::Marks;
+use super::node::FABRIC_PROVIDER;
 use super::source::{Source, SourcePartition};
 use super::timeline::Timeline;
 use super::violation::Violation;
@@ -42,6 +44,7 @@ pub(super) struct Reading {
     pub(super) identity: TlsIdentity,
     pub(super) timeline: Timeline,
     pub(super) seen: Arc<Seen>,
+    pub(super) reads: Reads,
 }
 
 /// What readers saw.
@@ -49,10 +52,18 @@ pub(super) struct Reading {
 pub(super) struct Seen {
     /// Messages checked.
     pub(super) messages: AtomicU64,
+    /// Answers that came otherwise than over QUIC.
+    pub(super) past_quic: AtomicU64,
     /// Longest time from the writing of a message until its follower had it, milliseconds.
     pub(super) longest_gap_millis: AtomicU64,
     /// Fetches that gave up.
     pub(super) gave_up: AtomicU64,
+}
+
+/// Landings for what wanderers and followers that lag ask for.
+fn fabric() -> FabricSettings {
+    let provider = Some(FABRIC_PROVIDER.to_owned());
+    FabricSettings { required: true, provider, landing_count: 8, ..FabricSettings::default() }
 }
 
 impl Reading {
@@ -86,6 +97,8 @@ impl Reading {
                 patience: PATIENCE,
                 answer_timeout: ANSWER,
                 connect_timeout: CONNECT,
+                local: self.reads == Reads::SharedMemory,
+                fabric: (self.reads == Reads::Fabric).then(fabric),
                 ..ClientSettings::new(ring)
             };
             match Client::connect(settings, &self.identity).await {
@@ -103,6 +116,7 @@ impl Reading {
             match follower.next().await {
                 Ok(fetched) => {
                     self.record_gap(partition, check.next());
+                    self.record_way(&fetched);
                     let before = check.next();
                     for violation in check.take(partition, &fetched) {
                         self.timeline.violated(violation);
@@ -127,6 +141,11 @@ impl Reading {
         self.seen.longest_gap_millis.fetch_max(millis, Ordering::Relaxed);
     }
 
+    fn record_way(&self, fetched: &Fetched) {
+        let past_quic = fetched.from_shared_memory || fetched.by_fabric;
+        self.seen.past_quic.fetch_add(past_quic.into(), Ordering::Relaxed);
+    }
+
     async fn wander(self, clients: Vec<Client>, mut random: Random) {
         loop {
             sleep(REST).await;
@@ -140,6 +159,7 @@ impl Reading {
             let client = &clients[usize::try_from(random.below(clients.len() as u64)).expect("below a length")];
             match client.fetch(request).await {
                 Ok(fetched) => {
+                    self.record_way(&fetched);
                     for violation in Check::at(offset).take(partition, &fetched) {
                         self.timeline.violated(violation);
                     }

@@ -44,6 +44,8 @@ pub struct RunReport {
     pub messages_stored: u64,
     /// Checked by followers while things went wrong, once by each.
     pub messages_read_online: u64,
+    /// Answers that came out of shared memory or by the fabric.
+    pub answers_past_quic: u64,
     /// Longest time from the writing of a message until a follower had it: shipping, take-over and reading.
     pub longest_read_gap_millis: u64,
     /// Times that a reader's patience ran out.
@@ -81,6 +83,7 @@ impl RunReport {
             messages_acknowledged: 0,
             messages_stored: 0,
             messages_read_online: 0,
+            answers_past_quic: 0,
             longest_read_gap_millis: 0,
             fetches_given_up: 0,
             takeovers: 0,
@@ -106,6 +109,9 @@ impl RunReport {
             self.schedule.events.len(),
         );
         let gap = self.longest_read_gap_millis;
+        if self.answers_past_quic > 0 {
+            line.push_str(&format!("{} answers past QUIC, ", self.answers_past_quic));
+        }
         let end = match self.violations.len() {
             0 => format!("longest read gap {gap} ms"),
             count => format!("{count} VIOLATIONS"),

@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::Reads;
 use super::abilities::Abilities;
 use super::conductor::Conductor;
 use super::judge::{Judged, judge};
@@ -42,6 +43,7 @@ pub(super) struct RunPlan {
     pub(super) shards: u16,
     pub(super) partitions: u32,
     pub(super) bytes_per_second: u64,
+    pub(super) reads: Reads,
 }
 
 /// Runs one seed in `directory`. A run that cannot go on is a violation too: it proves nothing.
@@ -82,6 +84,7 @@ async fn carry_out(
         bucket: plan.bucket,
         shards: plan.shards,
         partitions: plan.partitions,
+        reads: plan.reads,
     };
     let mut world = World::build(&world_plan, timeline.clone()).await?;
     world.start_all()?;
@@ -117,6 +120,7 @@ fn fill_in(
     report.messages_acknowledged = reading.marks.messages();
     report.messages_stored = judged.stored;
     report.messages_read_online = reading.seen.messages.load(Ordering::Relaxed);
+    report.answers_past_quic = reading.seen.past_quic.load(Ordering::Relaxed);
     report.longest_read_gap_millis = reading.seen.longest_gap_millis.load(Ordering::Relaxed);
     report.fetches_given_up = reading.seen.gave_up.load(Ordering::Relaxed);
     report.takeovers = owners.takeovers();
@@ -165,6 +169,7 @@ impl Load {
             shippers.spawn(shipping.clone().run(number, ordered));
         }
         let reading = Reading {
+            reads: plan.reads,
             source: Arc::clone(&world.source),
             marks,
             ring: world.ring(),

@@ -11,6 +11,7 @@ use kennel_transport::certs::{Overwrite, create_development_ca};
 use kennel_transport::tls::TlsIdentity;
 use tokio::time::sleep;
 
+use super::Reads;
 use super::abilities::Abilities;
 use super::disk::Disk;
 use super::network::Network;
@@ -53,6 +54,7 @@ pub(super) struct WorldPlan<'a> {
     pub(super) bucket: Option<SocketAddr>,
     pub(super) shards: u16,
     pub(super) partitions: u32,
+    pub(super) reads: Reads,
 }
 
 impl World {
@@ -91,6 +93,7 @@ impl World {
                 bucket_endpoint: proxy.endpoint(id),
                 shards: plan.shards,
                 addresses: &addresses,
+                reads: plan.reads,
             };
             nodes.push(Node::new(id, disk, network.enter(id), &node_plan));
         }
