@@ -110,7 +110,7 @@ impl RunReport {
         );
         let gap = self.longest_read_gap_millis;
         if self.answers_past_quic > 0 {
-            line.push_str(&format!("{} answers past QUIC, ", self.answers_past_quic));
+            write!(line, "{} answers past QUIC, ", self.answers_past_quic).expect("writing to a string does not fail");
         }
         let end = match self.violations.len() {
             0 => format!("longest read gap {gap} ms"),
