@@ -51,7 +51,7 @@ pub const MUTANTS: &[Mutant] = &[
     core("shortest-answer-is-the-tail", "R8", Flaw::ShortestAnswerIsTheTail, 500),
     core("takes-below-promise", "R9", Flaw::TakesBelowPromise, 5000),
     driver("seal-answers-leave-early", "R9", DriverFlaw::SealAnswersLeaveEarly, 100),
-    core("ignores-fence", "R9", Flaw::IgnoresFence, 20_000),
+    core("ignores-fence", "R9", Flaw::IgnoresFence, 500),
     core("adopts-unheld", "R10", Flaw::AdoptsUnheld, 100),
     core("opens-unadopted", "R11", Flaw::OpensUnadopted, 100),
     core("forgets-before-the-opening", "R11", Flaw::ForgetsBeforeTheOpening, 10_000),

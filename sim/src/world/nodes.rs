@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::journal::Journal;
 use crate::mutants::DriverFlaw;
 use crate::node::Clock;
+use crate::oracle::Violation;
 
 /// What passes for a process that sleeps long.
 const LONG_SLEEP: Duration = Duration::from_hours(1);
@@ -127,7 +128,16 @@ impl World {
     }
 
     pub(super) fn peer(&mut self, from: usize, to: usize, message: ShardMessage) {
+        let fenced = if let ShardMessage::CopyAck(ack) = &message { ack.fenced } else { None };
         self.feed(to, Input::Peer { from: node_id(from), message });
+        // R9: whoever is told of a newer epoch has nothing to say in its own any more.
+        if let (Some(fence), Some(machine)) = (fenced, &self.nodes[to].machine) {
+            let status = machine.status();
+            let stopped = status.role != "owner" || status.epoch >= fence;
+            self.judge(Violation::unless(stopped, "a_fenced_owner_stops", || {
+                format!("n{} was fenced by epoch {fence} and goes on in {}", to + 1, status.epoch)
+            }));
+        }
     }
 
     pub(super) fn timer(&mut self, index: usize, boot: u64, at: Instant) {
@@ -151,7 +161,7 @@ impl World {
         self.effects = effects;
         if let Err(violation) = verdict {
             let what = format!("n{}: {}", index + 1, violation.what);
-            self.judge(Err(crate::oracle::Violation::new(violation.rule, what)));
+            self.judge(Err(Violation::new(violation.rule, what)));
         }
         self.set_timer(index);
         self.drain(index);
