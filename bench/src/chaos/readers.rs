@@ -1,6 +1,6 @@
 //! The readers of a run: followers of every partition, and wanderers who read anywhere again, through every node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ pub(super) struct Reading {
     pub(super) timeline: Timeline,
     pub(super) seen: Arc<Seen>,
     pub(super) reads: Reads,
+    /// Where nodes find landings: the address of this process in the network of the run.
+    pub(super) host: IpAddr,
 }
 
 /// What readers saw.
@@ -61,9 +63,9 @@ pub(super) struct Seen {
 }
 
 /// Landings for what wanderers and followers that lag ask for.
-fn fabric() -> FabricSettings {
-    let provider = Some(FABRIC_PROVIDER.to_owned());
-    FabricSettings { required: true, provider, landing_count: 8, ..FabricSettings::default() }
+fn fabric(host: IpAddr) -> FabricSettings {
+    let (provider, source) = (Some(FABRIC_PROVIDER.to_owned()), Some(host.to_string()));
+    FabricSettings { required: true, provider, source, landing_count: 8, ..FabricSettings::default() }
 }
 
 impl Reading {
@@ -98,7 +100,7 @@ impl Reading {
                 answer_timeout: ANSWER,
                 connect_timeout: CONNECT,
                 local: self.reads == Reads::SharedMemory,
-                fabric: (self.reads == Reads::Fabric).then(fabric),
+                fabric: (self.reads == Reads::Fabric).then(|| fabric(self.host)),
                 ..ClientSettings::new(ring)
             };
             match Client::connect(settings, &self.identity).await {

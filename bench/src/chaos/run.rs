@@ -170,6 +170,7 @@ impl Load {
         }
         let reading = Reading {
             reads: plan.reads,
+            host: world.network.host(),
             source: Arc::clone(&world.source),
             marks,
             ring: world.ring(),
