@@ -116,6 +116,7 @@ impl LastingEndpoint {
         pieces: Vec<Bytes>,
         deadline: Instant,
     ) -> Result<Placed, FabricError> {
+        // Not [`Endpoint::place`], whose future would hold the endpoint: the last holder closes it, and closing blocks.
         let begun = self.inner.endpoint().begin(Kind::Write, advert, pieces, deadline);
         let placed = match begun {
             Ok(answer) => answer.await.unwrap_or(Err(FabricError::Closed)),

@@ -1,8 +1,9 @@
 //! The memory itself: made and sealed by its writer, mapped read-only by everybody else, touched word by word.
 //!
-//! All unsafe code of the product is in this file. Both sides see the memory as atomic words, so that a reader who meets
+//! All unsafe code of the package is in this file. Both sides see the memory as atomic words, so that a reader who meets
 //! words half-way through being overwritten has read old ones or new ones, and nothing undefined; a body is copied by an
-//! instruction that the compiler does not look into. Whether words belong together is asked afterwards, elsewhere. It knows no record.
+//! instruction that the compiler does not look into. Whether words belong together is asked afterwards, elsewhere. It
+//! knows no record.
 #![expect(unsafe_code, reason = "mapping memory that another process writes has no safe form")]
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! `bench fabric`: fetches of 1 MiB over QUIC, in packets as most networks carry them, and by the fabric, in turns on the
 //! same machine.
 //!
-//! One node as a process, readers in this one. What the processor's time is told in hundredths of a second, so a turn is
+//! One node as a process, readers in this one. The processor's time is told in hundredths of a second, so a turn is
 //! some hundred fetches, and a figure is the median of the rounds.
 
 use std::path::PathBuf;

@@ -72,8 +72,9 @@ impl Desk {
     async fn take(&mut self, question: Frame) -> Result<Option<Frame>, WireDecodeError> {
         let correlation = question.correlation;
         let message = Message::decode(question)?;
-        let (answers, guest, replies) = (Arc::clone(&self.answers), self.guest.clone(), self.replies.clone());
+        let (answers, guest) = (Arc::clone(&self.answers), self.guest.clone());
         if let Message::Follow(follow) = message {
+            let replies = self.replies.clone();
             self.tasks.spawn(async move { push(&answers, follow, correlation, &replies).await });
             return Ok(None);
         }
@@ -83,6 +84,7 @@ impl Desk {
             reply = &mut answer => return Ok(Some(reply)),
             () = ready(()) => {}
         }
+        let replies = self.replies.clone();
         self.tasks.spawn(async move { drop(replies.send(answer.await).await) });
         Ok(None)
     }
