@@ -1,5 +1,6 @@
 //! A disk in memory that loses what was not synced, tears writes, fails on demand and can be made to wait.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
@@ -28,6 +29,8 @@ struct State {
     held: bool,
     dead: bool,
     syncs: u64,
+    /// Blocks that were reserved and never written, where the file system knows.
+    blank: BTreeSet<usize>,
 }
 
 /// What a crash does to writes that were not synced.
@@ -42,6 +45,13 @@ pub(super) enum Crash {
 impl FaultyDisk {
     pub(super) fn new(bytes: usize) -> Self {
         Self::holding(vec![0; bytes])
+    }
+
+    /// A disk whose space is only reserved.
+    pub(super) fn reserved(bytes: usize) -> Self {
+        let disk = Self::new(bytes);
+        disk.0.0.lock().expect("no test panics under the lock").blank = (0..bytes / BLOCK).collect();
+        disk
     }
 
     /// A disk on which these bytes are durable.
@@ -138,6 +148,8 @@ impl BlockFile for FaultyDisk {
             return Err(errno.into());
         }
         state.cached[offset..][..bytes.len()].copy_from_slice(bytes);
+        let blocks = offset / BLOCK..(offset + bytes.len()) / BLOCK;
+        state.blank.retain(|block| !blocks.contains(block));
         state.unsynced.push((offset, bytes.to_vec()));
         Ok(())
     }
@@ -161,6 +173,24 @@ impl BlockFile for FaultyDisk {
         }
         Ok(())
     }
+
+    fn next_hole(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        let state = self.0.0.lock().expect("no test panics under the lock");
+        let from = usize::try_from(from).expect("a test's disk is small") / BLOCK;
+        let hole = run(state.blank.range(from..).copied());
+        drop(state);
+        // Groups come in between where nothing keeps them away.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        Ok(hole)
+    }
+}
+
+/// The run of blocks that begins with the first one.
+fn run(blocks: impl Iterator<Item = usize>) -> Option<Range<u64>> {
+    let mut blocks = blocks.peekable();
+    let first = *blocks.peek()?;
+    let length = blocks.zip(first..).take_while(|(block, next)| block == next).count();
+    Some((first * BLOCK) as u64..((first + length) * BLOCK) as u64)
 }
 
 fn aligned(bytes: &[u8], offset: u64) -> usize {

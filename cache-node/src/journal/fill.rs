@@ -1,7 +1,8 @@
 //! The thread that makes groups of what waits: copies, checksums, and hands them to the disk.
 //!
 //! While the disk is busy the open group grows; as soon as it is idle the group goes, however small. So a lone append
-//! waits for nobody, and under load one sync carries as much as came during the one before.
+//! waits for nobody, and under load one sync carries as much as came during the one before. A small group for an idle disk
+//! is written by this thread: to wake the other one would take longer than what could be filled meanwhile.
 
 use std::io;
 use std::mem;
@@ -15,10 +16,13 @@ use super::layout::{BLOCK, GroupHeader, Place};
 use super::record::{Record, RecordId};
 use super::ring::Ring;
 use super::shared::{Queued, Shared, State};
+use super::write::Disk;
 use super::{aligned::AlignedBuffer, settings::GROUP_RECORDS_MAX};
 
 /// Groups that may be with the disk: one being written and one full one behind it.
 pub(super) const GROUPS_IN_DISK_MAX: usize = 2;
+/// A group up to this size is written by the thread that filled it, where the disk is idle, bytes.
+const AT_ONCE_BYTES_MAX: u64 = 128 << 10;
 /// Pinned groups that are read for one group of copies. Each read costs a few milliseconds at most.
 const PINNED_GROUPS_PER_FILL: usize = 16;
 
@@ -32,6 +36,7 @@ pub(super) struct Filler {
     /// The id after the newest record that was placed in a group.
     pub(super) next_record: u64,
     pub(super) groups: SyncSender<FilledGroup>,
+    pub(super) disk: Disk,
 }
 
 enum Step {
@@ -162,15 +167,22 @@ impl Filler {
         }
     }
 
-    /// Places the group at the tail and hands it over. `Err` if the disk thread is gone.
+    /// Places the group at the tail, and writes it or hands it over. `Err` if the disk thread is gone.
     fn close(&self, mut group: OpenGroup) -> Result<(), ()> {
         let added = mem::take(&mut group.added);
         let mut state = self.shared.state();
         let place = state.space.place((group.bytes(), group.reserved), group.seed(), &added);
         let head = state.space.head();
+        let idle = state.in_disk == 0;
         state.in_disk += 1;
         drop(state);
-        self.groups.send(group.close(place, head, self.next_record)).map_err(drop)
+        let group = group.close(place, head, self.next_record);
+        // Copies forward leave this thread to what is new: they would follow one another for as long as the ring is full.
+        if idle && group.moved.is_empty() && group.header.bytes <= AT_ONCE_BYTES_MAX {
+            self.disk.take(group);
+            return Ok(());
+        }
+        self.groups.send(group).map_err(drop)
     }
 
     /// Copies live records of pinned groups into a new group: half of it at most, so that new work has room beside.

@@ -5,8 +5,9 @@
 //! `docs/formats/journal.md` draws the bytes.
 //!
 //! ```text
-//! append ──queue──▶ journal-fill ──groups──▶ journal-disk ──▶ file
-//!                   copies and checksums      writes, syncs, completes
+//! append ──queue──▶ journal-fill ──groups──▶ journal-disk ──▶ file ◀── journal-ahead
+//!                   copies, checksums         writes, syncs,           writes zeros where
+//!                   (small: writes too)       completes                nothing ever was
 //! ```
 //!
 //! It refuses to know what a record means: heads and bodies are opaque, and whoever appended a record says when it is
@@ -24,6 +25,7 @@ mod inspect;
 mod layout;
 mod memory;
 mod open;
+mod prewrite;
 mod read_back;
 mod record;
 mod recovery;

@@ -18,13 +18,14 @@ use super::fill::{Filler, GROUPS_IN_DISK_MAX};
 use super::foreign::{Content, look};
 use super::layout::{BLOCK, Place, RING_START, Superblock};
 use super::memory::MemoryJournal;
+use super::prewrite::{Prewriter, Prewritten};
 use super::record::RecoveredRecord;
 use super::recovery::{Scan, scan};
 use super::ring::Ring;
 use super::settings::{BYTES_MIN, Bounds, JournalSettings};
 use super::shared::{Shared, Threads};
 use super::space::Space;
-use super::write::Writer;
+use super::write::{Disk, Writer};
 
 /// What was found when the journal was opened.
 #[derive(Debug)]
@@ -177,24 +178,39 @@ fn start(
     settings: &JournalSettings,
 ) -> Result<(Journal, Recovered), JournalError> {
     let bounds = Bounds::new(settings, ring.bytes());
-    let journal = superblock.journal;
+    let Superblock { journal, lineage, generation: opening, .. } = superblock;
     let shared = Arc::new(Shared::new(bounds, restore(bounds, &scan), scan.next_record));
     let (sender, groups) = sync_channel(GROUPS_IN_DISK_MAX);
-    let filler = Filler {
+    let prewritten = Arc::new(Prewritten::new());
+    let prewriter = Prewriter {
+        shared: shared.clone(),
+        file: ring.file().clone(),
+        prewritten: prewritten.clone(),
+        end: RING_START + ring.bytes(),
+    };
+    let reads = ring.clone();
+    let disk = Disk::new(Writer {
         shared: shared.clone(),
         ring: ring.clone(),
-        lineage: superblock.lineage,
-        opening: superblock.generation,
+        prewritten,
+        end: scan.end,
+        next_record: scan.next_record,
+        superblock,
+    });
+    let filler = Filler {
+        shared: shared.clone(),
+        ring,
+        lineage,
+        opening,
         linger: settings.group_linger,
         next_record: scan.next_record,
         groups: sender,
+        disk: disk.clone(),
     };
-    let reads = ring.clone();
-    let writer =
-        Writer { shared: shared.clone(), ring, superblock, groups, end: scan.end, next_record: scan.next_record };
     let threads = [
-        thread::Builder::new().name("journal-disk".to_owned()).spawn(move || writer.run()),
+        thread::Builder::new().name("journal-disk".to_owned()).spawn(move || disk.run(groups)),
         thread::Builder::new().name("journal-fill".to_owned()).spawn(move || filler.run()),
+        thread::Builder::new().name("journal-ahead".to_owned()).spawn(move || prewriter.run()),
     ];
     let threads: io::Result<Vec<_>> = threads.into_iter().collect();
     let threads = threads.map_err(JournalError::io(&settings.path, "start its threads"))?;

@@ -37,16 +37,26 @@ impl Ring {
         if rest.is_empty() { Ok(()) } else { self.file.read_exact_at(rest, RING_START) }
     }
 
-    /// Writes without making durable.
-    pub(super) fn write(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Writes, and returns once it is durable. Where it wraps, both parts are on their way before the sync.
+    pub(super) fn write_durably(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         let (offset, before_wrap) = self.split(position, bytes.len());
         let (first, rest) = bytes.split_at(before_wrap);
+        if rest.is_empty() {
+            return self.file.write_durably(first, offset);
+        }
         self.file.write_all_at(first, offset)?;
-        if rest.is_empty() { Ok(()) } else { self.file.write_all_at(rest, RING_START) }
+        self.file.write_all_at(rest, RING_START)?;
+        self.file.sync()
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync()
+    /// Where in the file a write of so many bytes at `position` ends at most.
+    pub(super) fn write_end(&self, position: u64, length: usize) -> u64 {
+        let (offset, before_wrap) = self.split(position, length);
+        if before_wrap < length { RING_START + self.bytes } else { offset + length as u64 }
+    }
+
+    pub(super) fn file(&self) -> &Arc<dyn BlockFile> {
+        &self.file
     }
 
     /// Makes both copies of the superblock durable, one after the other: a crash leaves at least one whole, and a bit

@@ -1,4 +1,4 @@
-//! What callers and the two threads share: the queue, the accounts, and whether the journal still lives.
+//! What callers and the threads share: the queue, the accounts, and whether the journal still lives.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -120,8 +120,19 @@ impl Shared {
         self.state().space.head()
     }
 
+    /// Where the log ends.
+    pub(super) fn tail(&self) -> Place {
+        self.state().space.tail()
+    }
+
     pub(super) fn poison(&self) -> Option<JournalError> {
         self.state().poison.clone()
+    }
+
+    /// Whether it closes or has stopped.
+    pub(super) fn is_ending(&self) -> bool {
+        let state = self.state();
+        state.closing || state.poison.is_some()
     }
 
     /// Stops the journal for good; the first reason stays.
@@ -191,7 +202,7 @@ impl State {
     }
 }
 
-/// The two threads, until somebody joins them.
+/// The threads, until somebody joins them.
 #[derive(Debug)]
 pub(super) struct Threads(Mutex<Vec<JoinHandle<()>>>);
 

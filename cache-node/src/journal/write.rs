@@ -1,15 +1,18 @@
-//! The thread that owns the disk: writes a group, syncs, completes it, and only then takes the next.
+//! Puts groups on the disk: writes one, syncs, completes it, and only then takes the next.
 //!
-//! That order is what recovery rests on: a whole group proves that all before it were durable.
+//! That order is what recovery rests on: a whole group proves that all before it were durable. Two threads come here, never at
+//! the same time: the disk's own, so that the next group fills while one is written; and the filling one with a small group
+//! for an idle disk, which a switch to another thread would only delay.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::JournalError;
 use super::group::FilledGroup;
 use super::layout::{Place, Superblock};
+use super::prewrite::Prewritten;
 use super::ring::Ring;
 use super::shared::Shared;
 
@@ -19,36 +22,60 @@ const SUPERBLOCKS_PER_LAP: u64 = 8;
 /// A healthy disk writes the largest group in a tenth of this.
 const SLOW_DISK: Duration = Duration::from_secs(1);
 
-/// What the disk thread owns.
+/// What groups are written with, behind a lock that is held over one group.
+#[derive(Clone)]
+pub(super) struct Disk(Arc<Mutex<Writer>>);
+
+/// What whoever writes owns meanwhile.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) ring: Ring,
+    pub(super) prewritten: Arc<Prewritten>,
     /// What is on disk.
     pub(super) superblock: Superblock,
-    pub(super) groups: Receiver<FilledGroup>,
     /// All groups below are durable.
     pub(super) end: Place,
     pub(super) next_record: u64,
 }
 
-impl Writer {
-    /// Runs until the filling thread is gone. The first failure poisons the journal: what the disk holds after a
-    /// failed sync is unknown, and a second sync that succeeds would prove nothing.
-    pub(super) fn run(mut self) {
-        while let Ok(group) = self.groups.recv() {
-            if self.shared.poison().is_none() {
-                if let Err(error) = self.write(&group) {
-                    self.shared.set_poison(error);
-                } else {
-                    self.end = group.header.place.after(group.header.bytes);
-                    self.next_record = group.header.next_record;
-                    self.shared.complete(group);
-                    continue;
-                }
-            }
-            self.refuse(group);
+impl Disk {
+    pub(super) fn new(writer: Writer) -> Self {
+        Self(Arc::new(Mutex::new(writer)))
+    }
+
+    /// The disk's thread: runs until the filling thread is gone.
+    pub(super) fn run(self, groups: Receiver<FilledGroup>) {
+        for group in groups {
+            self.take(group);
         }
-        self.finish();
+        self.writer().finish();
+    }
+
+    /// Writes a group, or refuses it where the journal has stopped. Groups must come in order.
+    pub(super) fn take(&self, group: FilledGroup) {
+        self.writer().take(group);
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic under the lock is a bug that the thread's end already turned into poison.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// The first failure poisons the journal: what the disk holds after a failed sync is unknown, and a second sync that
+    /// succeeds would prove nothing.
+    fn take(&mut self, group: FilledGroup) {
+        if self.shared.poison().is_none() {
+            if let Err(error) = self.write(&group) {
+                self.shared.set_poison(error);
+            } else {
+                self.end = group.header.place.after(group.header.bytes);
+                self.next_record = group.header.next_record;
+                return self.shared.complete(group);
+            }
+        }
+        self.refuse(group);
     }
 
     fn write(&mut self, group: &FilledGroup) -> Result<(), JournalError> {
@@ -63,8 +90,11 @@ impl Writer {
         assert!(end - start <= self.ring.bytes(), "nothing is overwritten that recovery would read");
         let position = group.header.place.position;
         let started = Instant::now();
-        self.ring.write(position, group.bytes()).map_err(JournalError::poisoned("write a group"))?;
-        self.ring.sync().map_err(JournalError::poisoned("sync a group"))?;
+        let written = {
+            let _turn = self.prewritten.turn(self.ring.write_end(position, group.bytes().len()));
+            self.ring.write_durably(position, group.bytes())
+        };
+        written.map_err(JournalError::poisoned("write and sync a group"))?;
         let taken = started.elapsed();
         if taken > SLOW_DISK {
             // Appends wait meanwhile, and callers are told `Busy`; that is all that can be done about a slow disk here.

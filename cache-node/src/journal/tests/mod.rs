@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod files;
 mod limits;
+mod prewrite;
 mod read_back;
 
 use std::sync::Arc;
