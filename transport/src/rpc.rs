@@ -160,6 +160,18 @@ impl Caller {
         self.queue(&message, Correlation::NONE).await
     }
 
+    /// Sends a message that expects no answer, without waiting.
+    ///
+    /// # Errors
+    /// [`CallError::QueueFull`] where [`Caller::send`] would wait, and its errors.
+    pub fn try_send(&self, message: &Message) -> Result<(), CallError> {
+        self.check_version(message)?;
+        let frame = message.encode(Correlation::NONE.0);
+        frame.check_limits().map_err(CallError::TooLarge)?;
+        let room = self.shared.room.try_take(frame.len().max(OUTGOING_FRAME_MIN)).ok_or(CallError::QueueFull)?;
+        self.hand_over(Outgoing { frame, room })
+    }
+
     /// Answers a question that came through [`Inbound::next`]: who asked knows the kind of the answer. Waits as [`Caller::send`] does.
     ///
     /// # Cancel safety
@@ -183,7 +195,11 @@ impl Caller {
         let frame = message.encode(correlation.0);
         frame.check_limits().map_err(CallError::TooLarge)?;
         let room = self.shared.room.take(frame.len().max(OUTGOING_FRAME_MIN)).await;
-        let sent = self.shared.outbox.send(Outgoing { frame, room });
+        self.hand_over(Outgoing { frame, room })
+    }
+
+    fn hand_over(&self, outgoing: Outgoing) -> Result<(), CallError> {
+        let sent = self.shared.outbox.send(outgoing);
         sent.map_err(|_| CallError::LaneOver(self.over().unwrap_or(LaneOver::FinishedByPeer)))
     }
 

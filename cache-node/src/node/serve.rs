@@ -29,9 +29,6 @@ use crate::local::LocalGuest;
 /// How long a session may take to say hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Marks that wait for one shipper. They are cumulative, so dropping one loses nothing.
-const ACKS_MAX: usize = 1024;
-
 /// Lanes that one session may have open: as many as the transport allows. A node keeps one for each shard that it has with
 /// another node.
 const LANES_MAX: usize = 1024;
@@ -126,9 +123,14 @@ impl Serving {
     /// A lane between nodes. Answers go over the own link to the node.
     async fn copies(&self, guest: Guest, lane: LaneStream) {
         let Some(from) = guest.node else { return };
-        let (_caller, mut inbound) = Caller::new(lane);
-        while let Ok(Incoming { message, .. }) = inbound.next().await {
-            let Message::Shard(message) = message else { continue };
+        // Nothing is asked here, so nothing needs to be told apart: a task between the transport and the shard is saved.
+        let LaneStream { sink: _open, mut source, .. } = lane;
+        while let Ok(Some(frame)) = source.next().await {
+            let message = match Message::decode(frame) {
+                Ok(Message::Shard(message)) => message,
+                Ok(_) => continue,
+                Err(error) => return source.refuse(error.code()),
+            };
             let shard = message.stamp().shard;
             let Some(inbox) = self.shards.get(usize::from(shard.0)) else { continue };
             if !bodies_hold(&message) {
@@ -147,30 +149,19 @@ impl Serving {
         let session = SessionId(self.shippers.fetch_add(1, Ordering::Relaxed) + 1);
         let inbox = &self.shards[usize::from(shard.0)];
         let (caller, inbound) = Caller::new(lane);
-        let (acks, queue) = mpsc::channel(ACKS_MAX);
-        if inbox.send(ShardInput::ShipperUp(session, acks.clone())).await.is_err() {
+        if inbox.send(ShardInput::ShipperUp(session, caller.clone())).await.is_err() {
             return;
         }
-        tokio::select! {
-            () = send_acks(caller.clone(), queue) => {}
-            () = self.take_chunks(session, shard, &caller, inbound, &acks) => {}
-        }
+        self.take_chunks(session, shard, &caller, inbound).await;
         drop(inbox.send(ShardInput::ShipperDown(session)).await);
     }
 
-    async fn take_chunks(
-        &self,
-        session: SessionId,
-        shard: ShardId,
-        caller: &Caller,
-        mut inbound: Inbound,
-        acks: &mpsc::Sender<ShipAck>,
-    ) {
+    async fn take_chunks(&self, session: SessionId, shard: ShardId, caller: &Caller, mut inbound: Inbound) {
         let inbox = &self.shards[usize::from(shard.0)];
         while let Ok(Incoming { correlation, message }) = inbound.next().await {
             match message {
                 Message::Ship(ship) if ship.shard == shard => {
-                    let ship = self.verified(ship, acks).await;
+                    let ship = self.verified(ship, caller).await;
                     if !ship.chunks.is_empty()
                         && inbox.send(ShardInput::Machine(Input::Ship { session, ship })).await.is_err()
                     {
@@ -190,23 +181,15 @@ impl Serving {
     }
 
     /// What holds of a ship; what does not is answered at once.
-    async fn verified(&self, ship: Ship, acks: &mpsc::Sender<ShipAck>) -> Ship {
+    async fn verified(&self, ship: Ship, caller: &Caller) -> Ship {
         let (shard, epoch) = (ship.shard, ship.epoch);
         let (ship, problems) = verified_ship(ship, self.policy.shard_count);
         if !problems.is_empty() {
             tracing::warn!(%shard, partitions = problems.len(), "chunks that do not verify were refused");
             let ack = ShipAck { shard, epoch, marks: Vec::new(), problems, refusal: None };
-            drop(acks.send(ack).await);
+            drop(caller.send(Message::ShipAck(ack)).await);
         }
         ship
-    }
-}
-
-async fn send_acks(caller: Caller, mut queue: mpsc::Receiver<ShipAck>) {
-    while let Some(ack) = queue.recv().await {
-        if caller.send(Message::ShipAck(ack)).await.is_err() {
-            return;
-        }
     }
 }
 

@@ -15,11 +15,12 @@ use kennel_core::shard::{
     Shard, ShardStatus, Then,
 };
 use kennel_protocol::entry::NumberedEntry;
-use kennel_protocol::ids::{Epoch, Lsn, ShardId, Slot};
+use kennel_protocol::ids::{Epoch, Lsn, NodeId, ShardId, Slot};
 use kennel_protocol::object::{PartitionState, SlotObject};
 use kennel_protocol::wire::{
-    PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck, ShipProblem, ShipRefusal,
+    Copy, Message, PartitionReport, Positions, PositionsRequest, ShardMessage, ShipAck, ShipProblem, ShipRefusal,
 };
+use kennel_transport::rpc::Caller;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -65,7 +66,7 @@ pub(super) enum ShardInput {
     /// For the machine.
     Machine(Input),
     /// A shipper's lane begins.
-    ShipperUp(SessionId, mpsc::Sender<ShipAck>),
+    ShipperUp(SessionId, Caller),
     /// A shipper's lane ended.
     ShipperDown(SessionId),
     /// Where partitions stand; `None` where this node is not the open owner.
@@ -118,7 +119,7 @@ struct Running {
     task: ShardTask,
     in_flight: FuturesOrdered<Durable>,
     order: InOrder,
-    shippers: HashMap<SessionId, mpsc::Sender<ShipAck>>,
+    shippers: HashMap<SessionId, Caller>,
     positions: HashMap<u64, oneshot::Sender<Option<Positions>>>,
     asked: u64,
     has_room: bool,
@@ -190,8 +191,8 @@ impl Running {
         match input {
             ShardInput::Machine(input) => self.feed(input),
             ShardInput::Opened(epoch, states) => self.opened(epoch, states.as_deref()),
-            ShardInput::ShipperUp(session, acks) => {
-                self.shippers.insert(session, acks);
+            ShardInput::ShipperUp(session, lane) => {
+                self.shippers.insert(session, lane);
             }
             ShardInput::ShipperDown(session) => {
                 self.shippers.remove(&session);
@@ -217,9 +218,10 @@ impl Running {
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        for (node, copy) in effects.copies {
-            self.task.peers.send(node, ShardMessage::Copy(copy));
-        }
+        // Marks alone tell followers what their readers may see: an acknowledgement is not to wait for them.
+        let (copies, marks): (Vec<_>, Vec<_>) =
+            effects.copies.into_iter().partition(|(_, copy)| !copy.entries.is_empty());
+        self.send_copies(copies);
         if let Some(id) = effects.persist_id {
             self.order.submitted(id, &effects.then);
             let accepted = self.task.journal_edge.submit(id, effects.persist, effects.then);
@@ -227,6 +229,13 @@ impl Running {
         } else {
             let now = self.order.at_once(effects.then);
             self.perform(now);
+        }
+        self.send_copies(marks);
+    }
+
+    fn send_copies(&self, copies: Vec<(NodeId, Copy)>) {
+        for (node, copy) in copies {
+            self.task.peers.send(node, ShardMessage::Copy(copy));
         }
     }
 
@@ -304,8 +313,8 @@ impl Running {
                 Then::Send { to, message } => self.task.peers.send(to, message),
                 Then::Ack { session, ack } => {
                     count_refusals(&ack);
-                    if let Some(acks) = self.shippers.get(&session)
-                        && acks.try_send(ack).is_err()
+                    if let Some(lane) = self.shippers.get(&session)
+                        && lane.try_send(&Message::ShipAck(ack)).is_err()
                     {
                         tracing::debug!("a shipper is slow to take its marks; they are cumulative, so one is dropped");
                     }

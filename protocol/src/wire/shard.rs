@@ -130,6 +130,15 @@ pub struct CopyEntry {
     pub source: CopySource,
 }
 
+impl CopyEntry {
+    fn body_bytes(&self) -> usize {
+        match &self.source {
+            CopySource::Inline(entry) => entry.body.len(),
+            CopySource::Adopt { .. } => 0,
+        }
+    }
+}
+
 /// The owner's stream to one follower. Without entries it is a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
@@ -198,6 +207,15 @@ impl ShardMessage {
             Self::Pulled(message) => message.stamp,
             Self::Copy(message) => message.stamp,
             Self::CopyAck(message) => message.stamp,
+        }
+    }
+
+    /// Bytes of the bodies that it carries.
+    pub fn body_bytes(&self) -> usize {
+        match self {
+            Self::Copy(copy) => copy.entries.iter().map(CopyEntry::body_bytes).sum(),
+            Self::Pulled(pulled) => pulled.entries.iter().map(|numbered| numbered.entry.body.len()).sum(),
+            _ => 0,
         }
     }
 }

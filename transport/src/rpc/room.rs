@@ -18,8 +18,16 @@ impl Room {
 
     /// Waits for room, in the order of asking. Whoever needs more than all of it waits until it is alone. Cancel safe.
     pub(super) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
-        self.bytes.clone().acquire_many_owned(permits).await.expect("the semaphore is never closed")
+        self.bytes.clone().acquire_many_owned(self.permits(bytes)).await.expect("the semaphore is never closed")
+    }
+
+    /// Room, if there is some and nobody waits for it.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.bytes.clone().try_acquire_many_owned(self.permits(bytes)).ok()
+    }
+
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max)
     }
 }
 
