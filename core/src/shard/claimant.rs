@@ -405,7 +405,7 @@ impl Claimant {
         }
     }
 
-    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Waiting(due, _) => Some(*due),
             Phase::Walking(walk) => walk.poll_timeout(),
@@ -415,7 +415,7 @@ impl Claimant {
             _ => None,
         };
         let deadline = (!matches!(self.phase, Phase::Opening(_))).then_some(self.deadline);
-        let pump = self.replication.as_ref().and_then(|replication| replication.poll_timeout(ground));
+        let pump = self.replication.as_ref().and_then(Replication::poll_timeout);
         phase.into_iter().chain(deadline).chain(pump).min()
     }
 }

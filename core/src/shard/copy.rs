@@ -161,19 +161,40 @@ impl Ground {
         if !stored.is_empty() {
             effects.then(Then::Stored { ends: stored });
         }
-        let run = self.holdings.run_mut(epoch);
+        self.answer_copy(from, copy.stamp, seen, adoption_missed, effects);
+    }
+
+    /// Says what is held of the owner's epoch, once that is durable. Marks alone, which follow every commit, are answered only
+    /// where the owner would begin to wonder: half of what is said between nodes would be said for nothing.
+    fn answer_copy(
+        &mut self,
+        from: NodeId,
+        stamp: ShardStamp,
+        seen: Lsn,
+        adoption_missed: bool,
+        effects: &mut Effects,
+    ) {
+        let run = self.holdings.run_mut(stamp.epoch);
         let durable = if effects.persist.is_empty() { run.durable } else { run.end() };
         let expected = run.end();
         let lies = self.breaks(Flaw::FollowerAnswersForHoles) || (self.breaks(Flaw::AdoptsUnheld) && adoption_missed);
         let ack = CopyAck {
-            stamp: copy.stamp,
+            stamp,
             journal: self.config.journal,
             durable: if lies { durable.max(seen) } else { durable },
             expected,
             inline: adoption_missed,
             fenced: None,
         };
-        effects.send(from, ShardMessage::CopyAck(ack));
+        let is_known = self.answered.is_some_and(|(last, at)| {
+            let recent = self.now.since(at) < self.config.timing.heartbeat / 2;
+            recent && last.stamp == stamp && last.durable >= ack.durable && last.expected == ack.expected
+        });
+        // Where entries came the owner waits for this, the second time as well: the first answer may have been lost.
+        if seen > Lsn(0) || adoption_missed || !is_known {
+            self.answered = Some((ack, self.now));
+            effects.send(from, ShardMessage::CopyAck(ack));
+        }
     }
 
     /// Appends in order; stops at a gap or at an adoption that finds nothing, and says whether it was the latter.

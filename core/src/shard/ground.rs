@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kennel_protocol::ids::{Epoch, JournalId, NodeId, ProcessId, PutId};
 use kennel_protocol::object::Claim;
-use kennel_protocol::wire::{Pull, ShardStamp};
+use kennel_protocol::wire::{CopyAck, Pull, ShardStamp};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
@@ -46,6 +46,8 @@ pub(crate) struct Ground {
     /// The newest claim that was read for a copy and does not name this journal: not read again.
     pub(crate) not_named: Epoch,
     pub(crate) heard: Option<Heard>,
+    /// The last answer to a copy, and when it was given.
+    pub(crate) answered: Option<(CopyAck, Instant)>,
     /// Claimants whose answers wait for the journal, the last question of each.
     pub(crate) pulls_waiting: Vec<(NodeId, Pull)>,
     pub(crate) journal_room: bool,
@@ -67,6 +69,7 @@ impl Ground {
             verifying: None,
             not_named: Epoch(0),
             heard: None,
+            answered: None,
             pulls_waiting: Vec::new(),
             journal_room: true,
             force: false,

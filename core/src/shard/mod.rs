@@ -106,7 +106,7 @@ impl Shard {
         match &self.role {
             Role::Idle(idle) => idle.attempt_at(&self.ground).into_iter().chain(idle.look_due(&self.ground)).min(),
             Role::Candidate(candidate) => Some(candidate.poll_timeout()),
-            Role::Claimant(claimant) => claimant.poll_timeout(&self.ground),
+            Role::Claimant(claimant) => claimant.poll_timeout(),
             Role::Owner(owner) => owner.poll_timeout(&self.ground),
             Role::Halted(_) => None,
         }

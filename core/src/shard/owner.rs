@@ -465,7 +465,7 @@ impl Owner {
         let publish = self.publisher.poll_timeout(ground);
         let moves = self.misplaced.as_ref().filter(|_| self.retiring.is_none());
         let moves = moves.map(|misplaced| misplaced.since + ground.config.timing.move_after);
-        let heartbeat = self.replication.poll_timeout(ground);
+        let heartbeat = self.replication.poll_timeout();
         let alone = heartbeat.is_none().then(|| ground.now + ground.config.timing.owner_timeout);
         let manifest = self.manifest.as_ref().and_then(|create| create.state.err());
         publish.into_iter().chain(moves).chain(heartbeat).chain(alone).chain(manifest).min()

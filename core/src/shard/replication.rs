@@ -6,7 +6,7 @@
 use core::ops::Range;
 use core::time::Duration;
 
-use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId};
+use kennel_protocol::ids::{Epoch, JournalId, Lsn, NodeId, ShardId};
 use kennel_protocol::object::Copyset;
 use kennel_protocol::wire::{Copy, CopyAck, CopyEntry, CopySource};
 
@@ -56,6 +56,8 @@ pub(crate) struct Replication {
     quorum: usize,
     followers: Vec<Progress>,
     adoption: Option<Adoption>,
+    /// After how long without a frame one goes without entries.
+    heartbeat: Duration,
 }
 
 impl Replication {
@@ -82,7 +84,8 @@ impl Replication {
                 alive_at: ground.now,
             })
             .collect();
-        Self { epoch, quorum: usize::from(copyset.quorum), followers, adoption }
+        let heartbeat = own_pace(ground.config.timing.heartbeat, ground.config.shard);
+        Self { epoch, quorum: usize::from(copyset.quorum), followers, adoption, heartbeat }
     }
 
     /// End of what a quorum holds durably, the own journal with `own` included.
@@ -164,7 +167,7 @@ impl Replication {
             if let Some(away) = follower.waits_for(ground, run, self.adoption) {
                 effects.load(self.epoch, away);
             }
-            let heartbeat = ground.now.since(follower.sent_at) >= ground.config.timing.heartbeat;
+            let heartbeat = ground.now.since(follower.sent_at) >= self.heartbeat;
             if entries.is_empty() && !announce && !heartbeat {
                 continue;
             }
@@ -185,9 +188,18 @@ impl Replication {
     }
 
     /// When the next heartbeat or resend is due.
-    pub(crate) fn poll_timeout(&self, ground: &Ground) -> Option<Instant> {
-        self.followers.iter().map(|follower| follower.sent_at + ground.config.timing.heartbeat).min()
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.followers.iter().map(|follower| follower.sent_at + self.heartbeat).min()
     }
+}
+
+/// Up to a quarter less than `heartbeat`, another for each shard: a node's shards begin together, and heartbeats of all of them
+/// at once would hold up what comes in that moment.
+fn own_pace(heartbeat: Duration, shard: ShardId) -> Duration {
+    // Multiples of the golden ratio spread evenly, however many there are.
+    let less = u32::from(shard.0.wrapping_mul(40_503));
+    let whole = 4 * u32::from(u16::MAX);
+    heartbeat * (whole - less) / whole
 }
 
 impl Progress {
