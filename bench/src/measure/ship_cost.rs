@@ -1,5 +1,7 @@
 //! `bench ship-cost`: what an acknowledgement takes, beside one write and sync of that disk and one round trip over QUIC of
-//! the same size. The three take turns, so that they see the same machine.
+//! the same size. The three take turns at a steady pace, so that they see the same machine.
+//!
+//! The bucket lies in memory where the system has a directory there: a real one shares no disk with the journals.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,13 +18,13 @@ use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
 use kennel_transport::session::{Connector, Listener, Session};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use wal_shipper::ship::Ring;
 
 use super::failover::programs;
 use super::figures::{Figures, say, write_json};
 use super::load::{Shape, Stream};
-use super::stage::{Stage, StageSettings, directory_bucket};
+use super::stage::{Stage, StageSettings, bucket_path, directory_bucket};
 
 /// Bytes of a chunk, of a write and of a question.
 const BYTES: usize = 16 << 10;
@@ -34,6 +36,12 @@ const FILE_BYTES: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of each, before counting.
 const WARM_UP: u32 = 50;
+/// From one round of three to the next.
+const PACE: Duration = Duration::from_millis(4);
+/// Shards move to where they belong twice this long after the ring is whole; then they stay.
+const SETTLE: Duration = Duration::from_secs(1);
+/// A directory in memory, where the system has one.
+const IN_MEMORY: &str = "/dev/shm";
 /// `O_DIRECT` of this system.
 const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
 
@@ -78,7 +86,9 @@ struct ShipCostReport {
 /// # Cancel safety
 /// Safe: the processes end with it.
 pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
-    let mut assignments = vec![directory_bucket(&args.directory)?, "journal.size=512 MiB".to_owned()];
+    let bucket = BucketPlace::choose(&args.directory)?;
+    let settle = format!("timing.settle={}ms", SETTLE.as_millis());
+    let mut assignments = vec![directory_bucket(&bucket.directory)?, "journal.size=128 MiB".to_owned(), settle];
     assignments.extend(args.assignments.iter().cloned());
     let mut stage = Stage::start(StageSettings {
         programs: programs(args.programs.as_ref())?,
@@ -86,12 +96,15 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
         nodes: 3,
         assignments,
     })?;
-    stage.whole().await?;
+    stage.settled(SETTLE * 3).await?;
     let mut shipping = Shipping::open(&mut stage, Shape { messages: 1, payload_bytes: BYTES }).await?;
     let mut echo = Echo::open(&stage).await?;
     let mut disk = Disk::open(&stage.directory(0).join("beside"))?;
     let (mut ships, mut syncs, mut trips) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0..args.rounds + WARM_UP {
+        pace.tick().await;
         let ship = timeout(PATIENCE, shipping.ship()).await.context("a chunk is not acknowledged")??;
         let trip = timeout(PATIENCE, echo.ask()).await.context("a question is not answered")??;
         let sync = tokio::task::block_in_place(|| disk.write())?;
@@ -114,6 +127,28 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
     let verdict = if report.bars_met { "met" } else { "missed" };
     say(&format!("ratio p99 {ratio_p99:.2}, p50 {ratio_p50:.2}, bar {verdict}"));
     Ok(report.bars_met)
+}
+
+/// Where the bucket lies; taken away with the end.
+struct BucketPlace {
+    directory: PathBuf,
+}
+
+impl BucketPlace {
+    fn choose(beside: &Path) -> anyhow::Result<Self> {
+        let in_memory = Path::new(IN_MEMORY);
+        if !in_memory.is_dir() {
+            return Ok(Self { directory: std::path::absolute(beside).context("find the directory")? });
+        }
+        Ok(Self { directory: in_memory.join(format!("kennel-ship-cost-{}", std::process::id())) })
+    }
+}
+
+impl Drop for BucketPlace {
+    fn drop(&mut self) {
+        // What could not be taken away is in nobody's way.
+        let _ = std::fs::remove_dir_all(bucket_path(&self.directory));
+    }
 }
 
 /// One partition, one chunk at a time, to its owner.

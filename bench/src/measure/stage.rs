@@ -169,6 +169,26 @@ impl Stage {
         }
     }
 
+    /// Waits until the ring is whole and no shard has changed hands for so long.
+    pub(crate) async fn settled(&mut self, quiet: Duration) -> anyhow::Result<()> {
+        let (mut owners, mut since) = (Vec::new(), Instant::now());
+        let deadline = Instant::now() + WHOLE_PATIENCE + quiet;
+        loop {
+            let statuses = self.whole().await?;
+            let now: Vec<_> = statuses
+                .iter()
+                .flat_map(|status| status.shards.iter().map(|shard| (shard.epoch, shard.role.clone())))
+                .collect();
+            if now != owners {
+                (owners, since) = (now, Instant::now());
+            } else if since.elapsed() >= quiet {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "shards still change hands");
+            sleep(LOOK).await;
+        }
+    }
+
     /// Fails with a log's name if a process ended that nobody ended.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         for (at, place) in self.places.iter_mut().enumerate() {
@@ -235,10 +255,14 @@ impl Stage {
     }
 }
 
+/// Where [`directory_bucket`] lies: beside the stage, which is emptied when it starts.
+pub(crate) fn bucket_path(directory: &Path) -> PathBuf {
+    directory.with_extension("bucket")
+}
+
 /// A bucket in a directory of the stage.
 pub(crate) fn directory_bucket(directory: &Path) -> anyhow::Result<String> {
-    // Beside the stage, which is emptied when it starts.
-    let bucket = directory.with_extension("bucket");
+    let bucket = bucket_path(directory);
     if bucket.exists() {
         std::fs::remove_dir_all(&bucket).with_context(|| format!("empty {}", bucket.display()))?;
     }
