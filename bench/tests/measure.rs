@@ -7,7 +7,7 @@ use kennel_bench::measure::{
     FabricArgs, FailoverArgs, Kind, OutageArgs, ShipCostArgs, fabric, failover, outage, ship_cost,
 };
 use kennel_bench::scenario::{CompareArgs, RunArgs, TargetArgs, compare, run};
-use kennel_client::{Client, ClientSettings, ConnectError, FabricSettings};
+use kennel_client::{Client, ClientSettings, ConnectError, FabricChoice, FabricSettings};
 use kennel_transport::certs::{Overwrite, create_development_ca};
 use kennel_transport::tls::TlsIdentity;
 use tempfile::TempDir;
@@ -149,7 +149,8 @@ async fn has_fabric(provider: &str, source: &str) -> bool {
     let made = create_development_ca(directory.path(), &[], Overwrite::Refuse).expect("certificates");
     let identity = TlsIdentity::load(&made.ca, &made.client.certificate, &made.client.key).expect("just made");
     let (provider, source) = (Some(provider.to_owned()), Some(source.to_owned()));
-    let settings = FabricSettings { required: true, provider, source, ..FabricSettings::default() };
+    let choice = FabricChoice { provider, source, ..FabricChoice::default() };
+    let settings = FabricSettings { required: true, choice, ..FabricSettings::default() };
     let settings = ClientSettings { fabric: Some(settings), ..ClientSettings::new(Vec::new()) };
     let error = Client::connect(settings, &identity).await.expect_err("there is no address");
     let is_here = matches!(error, ConnectError::NoAddress);

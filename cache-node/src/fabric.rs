@@ -38,12 +38,10 @@ pub(crate) struct FabricGuest {
 impl Fabric {
     /// Opens the fabric. Blocks, with a card some tenths of a second.
     fn open(settings: &FabricSettings) -> Result<Self, FabricError> {
-        let library = Library::load(settings.library.as_deref())?;
+        let library = Library::load(settings.choice.library.as_deref())?;
         let send_bytes = usize::try_from(settings.send_bytes).expect("checked to be at most 4 GiB");
         let endpoint = EndpointSettings {
-            provider: settings.provider.clone(),
-            domain: settings.domain.clone(),
-            source: settings.source.clone(),
+            choice: settings.choice.clone(),
             // Nobody writes a node's memory.
             landing_bytes: 1,
             landing_count: 0,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use kennel_fabric::{SelftestSettings, selftest};
+use kennel_fabric::{FabricChoice, selftest};
 
 use crate::say;
 
@@ -34,13 +34,13 @@ pub(crate) struct FabricSelftest {
 /// If it cannot be run, or something that must be refused is not.
 pub(crate) fn run(arguments: &FabricSelftest) -> anyhow::Result<()> {
     let FabricSelftest { library, provider, domain, source, json } = arguments;
-    let settings = SelftestSettings {
+    let choice = FabricChoice {
         library: library.clone(),
         provider: provider.clone(),
         domain: domain.clone(),
         source: source.clone(),
     };
-    let report = selftest(&settings).context("test the fabric")?;
+    let report = selftest(&choice).context("test the fabric")?;
     say(&if *json { serde_json::to_string_pretty(&report)? } else { report.to_string() });
     ensure!(report.passed(), "the fabric is not fit for use: leave fabric.mode off");
     Ok(())

@@ -4,12 +4,11 @@
 //! same question is answered over the network. A landing of which nobody has said what became of it is given up.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kennel_fabric::{Breaker, EndpointSettings, FabricError, Landing, LastingEndpoint, Library};
+use kennel_fabric::{Breaker, EndpointSettings, FabricChoice, FabricError, Landing, LastingEndpoint, Library};
 use kennel_protocol::ids::NodeId;
 use kennel_protocol::wire::{
     AdvertBytes, FabricOffer, FabricRequest, Fetch, FetchInto, Landed, LandingOutcome, Message,
@@ -31,14 +30,8 @@ pub struct FabricSettings {
     /// Whether to fail to connect where this process can have no fabric. Else that is logged, and everything comes over the
     /// network. Whether nodes place is another matter: where they do not, nothing fails.
     pub required: bool,
-    /// The library; `None` for the first that is found.
-    pub library: Option<PathBuf>,
-    /// The provider, which must be that of the nodes; `None` for that of the host's card.
-    pub provider: Option<String>,
-    /// The device; `None` for the library's first.
-    pub domain: Option<String>,
-    /// The own address, for providers whose addresses are of IP.
-    pub source: Option<String>,
+    /// Which one. The provider must be that of the nodes.
+    pub choice: FabricChoice,
     /// Bytes of a landing: fetches that ask for more come over the network.
     pub landing_bytes: usize,
     /// Landings: as many answers can be under way, or held by the reader, at once. Their memory is locked.
@@ -48,9 +41,8 @@ pub struct FabricSettings {
 impl Default for FabricSettings {
     /// For fetches of a MiB, 32 at once.
     fn default() -> Self {
-        let EndpointSettings { provider, domain, source, landing_bytes, landing_count, .. } =
-            EndpointSettings::default();
-        Self { required: false, library: None, provider, domain, source, landing_bytes, landing_count }
+        let EndpointSettings { choice, landing_bytes, landing_count, .. } = EndpointSettings::default();
+        Self { required: false, choice, landing_bytes, landing_count }
     }
 }
 
@@ -118,11 +110,9 @@ impl Fabric {
     }
 
     fn open_now(settings: FabricSettings) -> Result<Self, FabricError> {
-        let library = Library::load(settings.library.as_deref())?;
+        let library = Library::load(settings.choice.library.as_deref())?;
         let endpoint = EndpointSettings {
-            provider: settings.provider,
-            domain: settings.domain,
-            source: settings.source,
+            choice: settings.choice,
             landing_bytes: settings.landing_bytes,
             landing_count: settings.landing_count,
             // Readers write to nobody.

@@ -38,7 +38,7 @@ pub use error::{ConnectError, FetchError};
 pub use fabric::{FabricCounts, FabricSettings};
 pub use fetched::{Fetched, Hole, Message};
 pub use follow::Follower;
-pub use kennel_fabric::FabricError;
+pub use kennel_fabric::{FabricChoice, FabricError};
 pub use kennel_protocol::catalog::Catalog;
 pub use kennel_protocol::ids::{Epoch, Offset, PartitionId, PartitionKey};
 pub use kennel_protocol::wire::{FetchFrom, PartitionReport, Served};

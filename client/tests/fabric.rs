@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kennel_client::{
-    Client, ClientSettings, ConnectError, FabricCounts, FabricError, FabricSettings, FetchRequest, Fetched, Offset,
+    Client, ClientSettings, ConnectError, FabricChoice, FabricCounts, FabricError, FabricSettings, FetchRequest,
+    Fetched, Offset,
 };
 use kennel_fabric::{Endpoint, EndpointSettings, LandingAdvert, Library};
 use kennel_protocol::batch::BatchBuilder;
@@ -86,12 +87,7 @@ fn answer(batches: Bytes) -> kennel_protocol::wire::Fetched {
 
 impl Node {
     fn start(network: &LoopbackNetwork, library: &Library, (offers, version): (bool, u16)) -> Arc<Self> {
-        let settings = EndpointSettings {
-            provider: Some(PROVIDER.to_owned()),
-            source: Some("127.0.0.1".to_owned()),
-            landing_count: 0,
-            ..EndpointSettings::default()
-        };
+        let settings = EndpointSettings { choice: choice(), landing_count: 0, ..EndpointSettings::default() };
         let node = Arc::new(Self {
             endpoint: Endpoint::open(library, &settings).expect("its TCP is everywhere"),
             offers,
@@ -222,17 +218,18 @@ async fn ring(node: (bool, u16)) -> Option<(Arc<Node>, Client)> {
     let mut settings = ClientSettings::new(vec![node.address.lock().expect("alive").expect("it listens")]);
     settings.local = false;
     settings.answer_timeout = Duration::from_millis(500);
-    settings.fabric = Some(FabricSettings {
-        required: true,
-        provider: Some(PROVIDER.to_owned()),
-        source: Some("127.0.0.1".to_owned()),
-        landing_count: 2,
-        ..FabricSettings::default()
-    });
+    settings.fabric =
+        Some(FabricSettings { required: true, choice: choice(), landing_count: 2, ..FabricSettings::default() });
     let identity = LoopbackIdentity { common_name: "reader".to_owned(), role: Some(Role::Client) };
     let connector = Arc::new(network.connector(identity));
     let client = Client::connect_over(settings, connector).await.expect("the node is up");
     Some((node, client))
+}
+
+/// A provider of software, over loopback.
+fn choice() -> FabricChoice {
+    let (provider, source) = (Some(PROVIDER.to_owned()), Some("127.0.0.1".to_owned()));
+    FabricChoice { provider, source, ..FabricChoice::default() }
 }
 
 async fn fetch(client: &Client) -> Fetched {
@@ -360,7 +357,8 @@ async fn a_fabric_that_is_required_and_cannot_be_had_is_an_error_and_else_is_not
     let identity = LoopbackIdentity { common_name: "reader".to_owned(), role: Some(Role::Client) };
     let connect = async |required| {
         let library = Some("/nowhere/libfabric.so.1".into());
-        let fabric = Some(FabricSettings { required, library, ..FabricSettings::default() });
+        let choice = FabricChoice { library, ..FabricChoice::default() };
+        let fabric = Some(FabricSettings { required, choice, ..FabricSettings::default() });
         let settings = ClientSettings { fabric, ..ClientSettings::new(Vec::new()) };
         Client::connect_over(settings, Arc::new(network.connector(identity.clone()))).await
     };

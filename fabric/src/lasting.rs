@@ -19,7 +19,7 @@ use crate::error::FabricError;
 use crate::landing::Landing;
 use crate::library::{Library, Provider};
 use crate::placements::Placed;
-use crate::settings::EndpointSettings;
+use crate::settings::{EndpointSettings, FabricChoice};
 use crate::sys::Kind;
 
 /// Refusals in a row after which an endpoint is stuck and not busy: some seconds of a reader that asks again and again,
@@ -58,10 +58,11 @@ impl LastingEndpoint {
         let endpoint = Arc::new(Endpoint::open(&library, &settings)?);
         let provider = endpoint.provider().clone();
         let state = State { endpoint, before: CounterValues::default(), pauses: Breaker::new() };
+        // What was chosen once is what peers were told.
+        let choice = FabricChoice { provider: Some(provider.name.clone()), ..settings.choice };
         let inner = Inner {
             library,
-            // What was chosen once is what peers were told.
-            settings: EndpointSettings { provider: Some(provider.name.clone()), ..settings },
+            settings: EndpointSettings { choice, ..settings },
             provider,
             state: Mutex::new(state),
             is_reopening: AtomicBool::new(false),

@@ -45,5 +45,5 @@ pub use landing::{Arrived, Landing};
 pub use lasting::LastingEndpoint;
 pub use library::{Library, Provider};
 pub use placements::Placed;
-pub use selftest::{SelftestReport, SelftestSettings, selftest};
-pub use settings::EndpointSettings;
+pub use selftest::{SelftestReport, selftest};
+pub use settings::{EndpointSettings, FabricChoice};

@@ -56,7 +56,8 @@ fn registration_error(library: &Library, bytes: usize, code: Code) -> FabricErro
 
 /// The first offer of a provider that is wanted and opens. If none does, why the last did not.
 fn open_any(library: &Library, settings: &EndpointSettings) -> Result<(RawEndpoint, Provider), FabricError> {
-    let named = settings.provider.as_deref();
+    let choice = &settings.choice;
+    let named = choice.provider.as_deref();
     if let Some(unknown) = named.filter(|name| !is_known(name)) {
         return Err(FabricError::ProviderUnknown(unknown.to_owned()));
     }
@@ -64,7 +65,7 @@ fn open_any(library: &Library, settings: &EndpointSettings) -> Result<(RawEndpoi
     let mut error = FabricError::ProviderAbsent { wanted: wanted.join(" or ") };
     for provider in wanted {
         let wish =
-            Wish { provider: Some(provider), domain: settings.domain.as_deref(), source: settings.source.as_deref() };
+            Wish { provider: Some(provider), domain: choice.domain.as_deref(), source: choice.source.as_deref() };
         let mut found = offers(&library.symbols, wish).map_err(|code| library.error("fi_getinfo", code))?;
         // Libraries take a name as a part of one.
         found.retain(|offer| offer.provider() == provider);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::endpoint::Endpoint;
 use crate::error::FabricError;
 use crate::library::{Library, Provider};
-use crate::settings::EndpointSettings;
+use crate::settings::{EndpointSettings, FabricChoice};
 
 mod attempts;
 mod speed;
@@ -24,19 +24,6 @@ pub use speed::Speed;
 
 /// How long anything may take here before it counts as not done.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What to test.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SelftestSettings {
-    /// The library, if not the first that is found.
-    pub library: Option<PathBuf>,
-    /// The provider, as in [`EndpointSettings`].
-    pub provider: Option<String>,
-    /// The device.
-    pub domain: Option<String>,
-    /// The own address.
-    pub source: Option<String>,
-}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,12 +45,10 @@ pub struct SelftestReport {
 }
 
 /// Runs the self-test: some seconds. Blocks; it may be called where no runtime is.
-pub fn selftest(settings: &SelftestSettings) -> Result<SelftestReport, FabricError> {
-    let library = Library::load(settings.library.as_deref())?;
+pub fn selftest(choice: &FabricChoice) -> Result<SelftestReport, FabricError> {
+    let library = Library::load(choice.library.as_deref())?;
     let endpoint = EndpointSettings {
-        provider: settings.provider.clone(),
-        domain: settings.domain.clone(),
-        source: settings.source.clone(),
+        choice: choice.clone(),
         landing_bytes: speed::BYTES_MAX,
         landing_count: 16,
         send_bytes: speed::BYTES_MAX,

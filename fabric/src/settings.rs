@@ -1,17 +1,28 @@
-//! What an endpoint is opened with.
+//! Which fabric is meant, and what an endpoint is opened with.
+
+use std::path::PathBuf;
 
 use crate::error::FabricError;
 use crate::limits::{BUFFERS_MAX, LANDING_BYTES_MAX};
 
-/// What an endpoint is opened with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointSettings {
-    /// The provider. Nothing: `efa`, or else `verbs;ofi_rxm`. Those of software must be named.
+/// Which fabric is meant, as far as a site says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FabricChoice {
+    /// The library; `None` for the first that is found.
+    pub library: Option<PathBuf>,
+    /// The provider; `None` for that of the host's card: `efa`, or else `verbs;ofi_rxm`. Those of software must be named.
     pub provider: Option<String>,
-    /// The device. Nothing: the library's first.
+    /// The device; `None` for the library's first.
     pub domain: Option<String>,
     /// The own address, for providers whose addresses are of IP.
     pub source: Option<String>,
+}
+
+/// What an endpoint is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSettings {
+    /// The fabric. Its library has been opened when an endpoint is.
+    pub choice: FabricChoice,
     /// Bytes of a landing: the largest answer that can be placed.
     pub landing_bytes: usize,
     /// Landings: as many answers can be expected, or held as bytes, at once. All are registered at start.
@@ -28,9 +39,7 @@ impl Default for EndpointSettings {
     /// 32 MiB for each direction: blocks of 1 MiB, 32 at once.
     fn default() -> Self {
         Self {
-            provider: None,
-            domain: None,
-            source: None,
+            choice: FabricChoice::default(),
             landing_bytes: 1 << 20,
             landing_count: 32,
             send_bytes: 1 << 20,

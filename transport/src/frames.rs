@@ -24,6 +24,26 @@ const FEED_BYTES_MAX: usize = 64 * 1024;
 /// Chunks taken from the transport at once. Each is at most one packet.
 const CHUNKS_PER_READ: usize = 32;
 
+/// A frame within the limits, with its header: its payload was read for the checksum, which for a MiB takes as long as many
+/// a lock should be held.
+#[derive(Debug)]
+pub(crate) struct SealedFrame {
+    header: [u8; FRAME_HEADER_BYTES],
+    frame: Frame,
+}
+
+impl SealedFrame {
+    pub(crate) fn new(frame: Frame) -> Result<Self, FrameError> {
+        frame.check_limits()?;
+        Ok(Self { header: frame.header().encode(), frame })
+    }
+
+    /// Length on the wire.
+    pub(crate) fn len(&self) -> usize {
+        self.frame.len()
+    }
+}
+
 /// Frames to the peer. Dropping it finishes the lane's direction; what was fed but not flushed is lost.
 pub struct FrameSink {
     pipe: PipeWriter,
@@ -56,11 +76,22 @@ impl FrameSink {
     /// # Cancel safety
     /// The lane stays sound; the frame is not sent.
     pub async fn feed(&mut self, frame: Frame) -> Result<(), FrameWriteError> {
-        frame.check_limits().map_err(FrameWriteError::TooLarge)?;
+        self.feed_sealed(SealedFrame::new(frame).map_err(FrameWriteError::TooLarge)?).await
+    }
+
+    /// [`FrameSink::send`] of a frame that was sealed before, by somebody who holds nothing up with it.
+    pub(crate) async fn send_sealed(&mut self, sealed: SealedFrame) -> Result<(), FrameWriteError> {
+        self.feed_sealed(sealed).await?;
+        self.flush().await
+    }
+
+    /// [`FrameSink::feed`] of a frame that was sealed before.
+    pub(crate) async fn feed_sealed(&mut self, sealed: SealedFrame) -> Result<(), FrameWriteError> {
+        let SealedFrame { header, frame } = sealed;
         if self.waiting_bytes >= FEED_BYTES_MAX {
             self.flush().await?;
         }
-        self.push_copy(&frame.header().encode());
+        self.push_copy(&header);
         self.push(&frame.head);
         for piece in frame.payload.pieces() {
             self.push(piece);

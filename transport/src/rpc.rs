@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::close::Advice;
-use crate::frames::{FrameReadError, FrameWriteError};
+use crate::frames::{FrameReadError, FrameWriteError, SealedFrame};
 use crate::session::{LaneStream, Opener};
 
 use outbox::{Outbox, Outgoing};
@@ -166,8 +166,7 @@ impl Caller {
     /// [`CallError::QueueFull`] where [`Caller::send`] would wait, and its errors.
     pub fn try_send(&self, message: &Message) -> Result<(), CallError> {
         self.check_version(message)?;
-        let frame = message.encode(Correlation::NONE.0);
-        frame.check_limits().map_err(CallError::TooLarge)?;
+        let frame = SealedFrame::new(message.encode(Correlation::NONE.0)).map_err(CallError::TooLarge)?;
         let room = self.shared.room.try_take(frame.len().max(OUTGOING_FRAME_MIN)).ok_or(CallError::QueueFull)?;
         self.hand_over(Outgoing { frame, room })
     }
@@ -192,8 +191,7 @@ impl Caller {
     }
 
     async fn queue(&self, message: &Message, correlation: Correlation) -> Result<(), CallError> {
-        let frame = message.encode(correlation.0);
-        frame.check_limits().map_err(CallError::TooLarge)?;
+        let frame = SealedFrame::new(message.encode(correlation.0)).map_err(CallError::TooLarge)?;
         let room = self.shared.room.take(frame.len().max(OUTGOING_FRAME_MIN)).await;
         self.hand_over(Outgoing { frame, room })
     }

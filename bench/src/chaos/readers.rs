@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kennel_client::{Client, ClientSettings, FabricSettings, FetchError, FetchFrom, FetchRequest, Fetched};
+use kennel_client::{
+    Client, ClientSettings, FabricChoice, FabricSettings, FetchError, FetchFrom, FetchRequest, Fetched,
+};
 use kennel_protocol::ids::Offset;
 use kennel_transport::close::Advice;
 use kennel_transport::tls::TlsIdentity;
@@ -65,7 +67,8 @@ pub(super) struct Seen {
 /// Landings for what wanderers and followers that lag ask for.
 fn fabric(host: IpAddr) -> FabricSettings {
     let (provider, source) = (Some(FABRIC_PROVIDER.to_owned()), Some(host.to_string()));
-    FabricSettings { required: true, provider, source, landing_count: 8, ..FabricSettings::default() }
+    let choice = FabricChoice { provider, source, ..FabricChoice::default() };
+    FabricSettings { required: true, choice, landing_count: 8, ..FabricSettings::default() }
 }
 
 impl Reading {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use kennel_client::{Client, ClientSettings, FabricSettings, FetchRequest, Offset, PartitionKey};
+use kennel_client::{Client, ClientSettings, FabricChoice, FabricSettings, FetchRequest, Offset, PartitionKey};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -159,13 +159,13 @@ impl Readers {
         let settings = ClientSettings { local: false, ..ClientSettings::new(stage.addresses()) };
         let quic = Client::connect(settings.clone(), &identity).await?;
         let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let fabric = FabricSettings {
-            required: true,
+        let choice = FabricChoice {
             provider: Some(args.provider.clone()),
             domain: set(&args.domain),
             source: set(&args.source),
-            ..FabricSettings::default()
+            ..FabricChoice::default()
         };
+        let fabric = FabricSettings { required: true, choice, ..FabricSettings::default() };
         let fabric = Client::connect(ClientSettings { fabric: Some(fabric), ..settings }, &identity).await?;
         Ok(Self { node, partition: shipping.partition(), quic, fabric })
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kennel_client::{Client, ClientSettings, ConnectError, FabricSettings, FetchRequest, Offset, PartitionKey};
+use kennel_client::{
+    Client, ClientSettings, ConnectError, FabricChoice, FabricSettings, FetchRequest, Offset, PartitionKey,
+};
 use kennel_core::shipper::Until;
 use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::ids::Epoch;
@@ -29,12 +31,12 @@ const ALONE: [&str; 2] = ["cluster.copies=1", "cluster.min_copies=1"];
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn fabric() -> FabricSettings {
-    FabricSettings {
-        required: true,
+    let choice = FabricChoice {
         provider: Some("tcp;ofi_rxm".to_owned()),
         source: Some("127.0.0.1".to_owned()),
-        ..FabricSettings::default()
-    }
+        ..FabricChoice::default()
+    };
+    FabricSettings { required: true, choice, ..FabricSettings::default() }
 }
 
 async fn connect(

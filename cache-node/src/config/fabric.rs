@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kennel_fabric::FabricChoice;
 use serde::Deserialize;
 
 use super::error::ConfigError;
@@ -46,10 +47,12 @@ pub(super) fn settings(check: &Check<'_>, keys: Fabric) -> Result<Option<FabricS
     let send_bytes = check.size("fabric.send_bytes", keys.send_bytes.0, SEND_BYTES)?;
     Ok((keys.mode != Mode::Off).then(|| FabricSettings {
         required: keys.mode == Mode::Require,
-        library: (!keys.library.as_os_str().is_empty()).then_some(keys.library),
-        provider: set(keys.provider),
-        domain: set(keys.domain),
-        source: set(keys.source),
+        choice: FabricChoice {
+            library: (!keys.library.as_os_str().is_empty()).then_some(keys.library),
+            provider: set(keys.provider),
+            domain: set(keys.domain),
+            source: set(keys.source),
+        },
         placed_bytes_min,
         placement_timeout,
         send_bytes,

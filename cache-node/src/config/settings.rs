@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kennel_fabric::FabricChoice;
 use kennel_gateway::GatewaySettings;
 use kennel_protocol::ids::{ClusterId, NodeId};
 use kennel_transport::quic::QuicSettings;
@@ -101,14 +102,8 @@ pub struct LocalSettings {
 pub struct FabricSettings {
     /// Whether the node does not start without it.
     pub required: bool,
-    /// The library; `None` for the first that is found.
-    pub library: Option<PathBuf>,
-    /// The provider; `None` for that of the host's card.
-    pub provider: Option<String>,
-    /// The device; `None` for the library's first.
-    pub domain: Option<String>,
-    /// The own address, for providers whose addresses are of IP.
-    pub source: Option<String>,
+    /// Which one.
+    pub choice: FabricChoice,
     /// Smaller answers are not placed.
     pub placed_bytes_min: u64,
     /// How long one placement may take.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kennel_fabric::FabricChoice;
 use kennel_protocol::ids::NodeId;
 use kennel_transport::quic::QuicSettings;
 
@@ -59,12 +60,13 @@ fn memory_is_shared_only_where_a_socket_is_named() {
 fn the_fabric_is_off_unless_it_is_asked_for() {
     assert_eq!(set(&["fabric.provider=efa"]).expect("valid").fabric, None);
     let fabric = set(&["fabric.mode=auto"]).expect("valid").fabric.expect("on");
-    assert!(!fabric.required && fabric.library.is_none() && fabric.provider.is_none() && fabric.source.is_none());
+    assert!(!fabric.required && fabric.choice == FabricChoice::default());
     assert_eq!((fabric.placed_bytes_min, fabric.placement_timeout), (16 << 10, Duration::from_secs(1)));
     let named = ["fabric.mode=require", "fabric.provider=verbs;ofi_rxm", "fabric.domain=mlx5_0"];
     let fabric = set(&named).expect("valid").fabric.expect("on");
     assert!(fabric.required);
-    assert_eq!((fabric.provider.as_deref(), fabric.domain.as_deref()), (Some("verbs;ofi_rxm"), Some("mlx5_0")));
+    let FabricChoice { provider, domain, .. } = fabric.choice;
+    assert_eq!((provider.as_deref(), domain.as_deref()), (Some("verbs;ofi_rxm"), Some("mlx5_0")));
     assert!(refused(&["fabric.mode=maybe"]).contains("fabric.mode"));
     assert!(refused(&["fabric.placed_bytes_min=1 KiB"]).contains("fabric.placed_bytes_min"));
     assert!(refused(&["fabric.placement_timeout=5s"]).contains("50ms to 4s"));

@@ -12,7 +12,7 @@ const BYTES: usize = 32 << 20;
 #[test]
 fn a_reader_that_is_killed_costs_an_error_in_time() {
     each(BYTES, |library, settings| {
-        let provider = settings.provider.clone().expect("named");
+        let provider = settings.choice.provider.clone().expect("named");
         let node = Endpoint::open(library, &EndpointSettings { landing_count: 1, ..settings.clone() }).expect("opened");
         let mut reader = Other::reader(&provider, BYTES);
         let advert = reader.advert();
@@ -46,7 +46,7 @@ fn a_reader_that_is_killed_costs_an_error_in_time() {
 #[test]
 fn a_node_that_is_killed_leaves_no_landing_that_is_taken_for_whole() {
     each(BYTES, |library, settings| {
-        let provider = settings.provider.clone().expect("named");
+        let provider = settings.choice.provider.clone().expect("named");
         let settings = EndpointSettings { landing_count: 1, ..settings };
         let (other, reader) = pair(library, &settings);
         for round in 0..2 {

@@ -66,7 +66,7 @@ fn landings_that_cannot_be_made_safe_are_lost_and_said_to_be() {
 fn a_write_that_goes_on_after_the_deadline_does_not_land_in_the_next_landing() {
     const BYTES: usize = 64 << 20;
     each(BYTES, |library, settings| {
-        let provider = settings.provider.clone().expect("named");
+        let provider = settings.choice.provider.clone().expect("named");
         // Where in its middle depends on the machine, so several moments are tried.
         for millis in [10, 25, 50, 100] {
             let settings = EndpointSettings { landing_count: 1, ..settings.clone() };
@@ -97,7 +97,7 @@ fn a_write_that_goes_on_after_the_deadline_does_not_land_in_the_next_landing() {
 fn a_peer_that_does_nothing_costs_the_deadline_and_no_more() {
     const BYTES: usize = 32 << 20;
     each(BYTES, |library, settings| {
-        let provider = settings.provider.clone().expect("named");
+        let provider = settings.choice.provider.clone().expect("named");
         let node = Endpoint::open(library, &EndpointSettings { landing_count: 1, ..settings }).expect("opened before");
         let mut reader = Other::reader(&provider, BYTES);
         let (first, second) = (reader.advert(), reader.advert());

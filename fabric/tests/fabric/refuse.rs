@@ -1,6 +1,6 @@
 //! What must be refused is, and the fabric works on.
 
-use kennel_fabric::{AdvertError, FabricError, LandingAdvert, SelftestSettings, selftest};
+use kennel_fabric::{AdvertError, FabricError, LandingAdvert, selftest};
 
 use crate::support::{block_on, carry_again, each, is_refused, pair, pattern, recovers, shortly, soon};
 
@@ -52,8 +52,7 @@ fn addresses_that_are_none_never_reach_the_library() {
 #[test]
 fn the_selftest_tells_what_is_refused() {
     each(BYTES, |_, settings| {
-        let asked = SelftestSettings { provider: settings.provider, source: settings.source, ..Default::default() };
-        let report = selftest(&asked).expect("it runs");
+        let report = selftest(&settings.choice).expect("it runs");
         println!("{report}");
         assert!(report.passed(), "{report}");
         let json = serde_json::to_value(&report).expect("JSON");

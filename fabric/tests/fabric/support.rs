@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kennel_fabric::{Endpoint, EndpointSettings, FabricError, LandingAdvert, Library, Placed};
+use kennel_fabric::{Endpoint, EndpointSettings, FabricChoice, FabricError, LandingAdvert, Library, Placed};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What names a child's part. Tests are their own children.
@@ -38,8 +38,11 @@ pub(crate) fn library() -> Option<Library> {
 
 pub(crate) fn settings(provider: &str, landing_bytes: usize) -> EndpointSettings {
     EndpointSettings {
-        provider: Some(provider.to_owned()),
-        source: provider.contains("tcp").then(|| "127.0.0.1".to_owned()),
+        choice: FabricChoice {
+            provider: Some(provider.to_owned()),
+            source: provider.contains("tcp").then(|| "127.0.0.1".to_owned()),
+            ..FabricChoice::default()
+        },
         landing_bytes,
         landing_count: 16,
         send_bytes: 1 << 20,
@@ -70,7 +73,7 @@ pub(crate) fn each(landing_bytes: usize, test: impl Fn(&Library, EndpointSetting
 /// Whether the provider works on after trouble. The shared-memory one of libfabric 1.17 follows pointers into a peer's
 /// memory after that is gone, and serves nobody after a transfer that was refused or whose peer died.
 pub(crate) fn recovers(settings: &EndpointSettings) -> bool {
-    settings.provider.as_deref() != Some("shm")
+    settings.choice.provider.as_deref() != Some("shm")
 }
 
 pub(crate) fn pair(library: &Library, settings: &EndpointSettings) -> (Endpoint, Endpoint) {
@@ -108,7 +111,7 @@ pub(crate) fn carry_again(node: &Endpoint, reader: &Endpoint, bytes: &Bytes) -> 
 
 /// Whether what must be refused was: with an answer, or, by the shared-memory provider, never with one.
 pub(crate) fn is_refused(settings: &EndpointSettings, result: &Result<Placed, FabricError>) -> bool {
-    match settings.provider.as_deref() {
+    match settings.choice.provider.as_deref() {
         Some("shm") => matches!(result, Err(FabricError::Deadline)),
         _ => matches!(result, Err(FabricError::Transfer { .. })),
     }

@@ -13,17 +13,16 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use kennel_protocol::frame::Frame;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::LaneOver;
 use super::tasks::Pending;
-use crate::frames::{FrameSink, FrameWriteError};
+use crate::frames::{FrameSink, FrameWriteError, SealedFrame};
 
 /// A frame that waits for the transport, with the room that it takes.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    pub(super) frame: Frame,
+    pub(super) frame: SealedFrame,
     pub(super) room: OwnedSemaphorePermit,
 }
 
@@ -81,7 +80,7 @@ impl Outbox {
             return Ok(());
         };
         let Outgoing { frame, room } = outgoing;
-        match at_once(sink.send(frame)) {
+        match at_once(sink.send_sealed(frame)) {
             Some(Ok(())) => state.sink = Some(sink),
             // Nothing lay in the sink before, so it has the whole frame, and what the transport did not take goes with
             // the task's flush.
@@ -137,7 +136,7 @@ impl Outbox {
             };
             // All of them share the flush.
             for Outgoing { frame, room } in queued {
-                sink.feed(frame).await?;
+                sink.feed_sealed(frame).await?;
                 rooms.push(room);
             }
         }

@@ -92,13 +92,17 @@ impl Owner {
 
     /// Whether live nodes hold a quorum of the copy set.
     fn can_commit(&self, ground: &Ground) -> bool {
-        let copies = self.claim.copyset.copies.iter();
-        let live = copies.filter(|(journal, _)| ground.placement.holder(*journal).is_some()).count();
-        live >= usize::from(self.claim.copyset.quorum)
+        self.live_copies(ground) >= usize::from(self.claim.copyset.quorum)
     }
 
     /// Whether a journal of the copy set is gone.
     fn lost_a_copy(&self, ground: &Ground) -> bool {
-        self.claim.copyset.copies.iter().any(|(journal, _)| ground.placement.holder(*journal).is_none())
+        self.live_copies(ground) < self.claim.copyset.copies.len()
+    }
+
+    /// How many journals of the copy set live nodes hold.
+    fn live_copies(&self, ground: &Ground) -> usize {
+        let copies = self.claim.copyset.copies.iter();
+        copies.filter(|(journal, _)| ground.placement.holder(*journal).is_some()).count()
     }
 }
