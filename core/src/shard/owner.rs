@@ -1,5 +1,6 @@
 //! Owns the shard: takes chunks, replicates, commits, publishes, says how far it is.
 
+mod look;
 mod retire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use super::publish::{Published, Publisher};
 use super::replication::{Marks, Replication};
 use super::table::{Row, Table};
 use crate::time::Instant;
+use look::Lookout;
 use retire::{Misplaced, Retiring};
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(crate) struct Owner {
     open_states: Option<Vec<PartitionState>>,
     /// The epoch's first manifest, until it is known to stand.
     manifest: Option<ManifestCreate>,
+    lookout: Lookout,
 }
 
 /// A manifest on its way to the bucket.
@@ -95,6 +98,7 @@ impl Owner {
             retiring: None,
             misplaced: None,
             manifest: None,
+            lookout: Lookout::new(ground.now),
             open_states: None,
         };
         owner.carry_manifest(ground, manifest.as_deref(), &at_log_end, effects);
@@ -388,6 +392,9 @@ impl Owner {
             self.on_manifest(ground, &result);
             return Tenure::Continues;
         }
+        if let Some(tenure) = self.on_look(ground, id, &result) {
+            return tenure;
+        }
         match self.publisher.on_bucket(ground, id, result, effects) {
             Published::Nothing => {}
             Published::Sealed(by) => return Tenure::Fenced(by),
@@ -417,6 +424,7 @@ impl Owner {
     /// Slots are stored: marks move, followers and journal may forget.
     fn stored(&mut self, ground: &mut Ground, slots: Vec<(Slot, Lsn)>, effects: &mut Effects) {
         let epoch = self.claim.epoch;
+        self.lookout.last = ground.now;
         let mut touched = BTreeSet::new();
         for (slot, end) in slots {
             assert!(end > self.stored, "R21: slots are taken in order");
@@ -457,6 +465,7 @@ impl Owner {
         self.review_placement(ground);
         self.publisher.on_timeout(ground, effects);
         self.retry_manifest(ground, effects);
+        self.look_if_due(ground, effects);
         self.advance(ground, effects);
         self.tenure(ground)
     }
@@ -467,8 +476,9 @@ impl Owner {
         let moves = moves.map(|misplaced| misplaced.since + ground.config.timing.move_after);
         let heartbeat = self.replication.poll_timeout();
         let alone = heartbeat.is_none().then(|| ground.now + ground.config.timing.owner_timeout);
+        let look = self.look_due(ground);
         let manifest = self.manifest.as_ref().and_then(|create| create.state.err());
-        publish.into_iter().chain(moves).chain(heartbeat).chain(alone).chain(manifest).min()
+        publish.into_iter().chain(moves).chain(heartbeat).chain(alone).chain(look).chain(manifest).min()
     }
 }
 

@@ -107,6 +107,11 @@ impl Replication {
         following + 1 >= self.quorum
     }
 
+    /// When a follower last answered; `None` where none ever did.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        self.followers.iter().filter_map(|follower| follower.heard_at).max()
+    }
+
     /// Takes a sign of life of a node that may not follow yet.
     pub(crate) fn lives(&mut self, ground: &Ground, node: NodeId) {
         for follower in self.followers.iter_mut().filter(|follower| follower.node == node) {

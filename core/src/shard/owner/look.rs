@@ -1,0 +1,51 @@
+//! An owner that nobody answers looks whether it still is one.
+//!
+//! Followers tell a fenced owner that it is, and so does the seal in the place of its next object. One without a follower that
+//! answers and with nothing to publish hears neither: after a forced take-over (PROTOCOL R2) it would own its epoch in its own
+//! eyes for ever.
+
+use super::{Owner, Tenure};
+use crate::shard::ground::Ground;
+use crate::shard::io::{BucketId, BucketRequest, BucketResult, Effects};
+use crate::time::Instant;
+
+/// How long nobody answers and nothing is stored before it looks, and how far looks are apart, in owner timeouts.
+const LOOK_TIMEOUTS: u32 = 8;
+
+/// What is known of newer claims.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lookout {
+    /// The question that is on its way.
+    asked: Option<BucketId>,
+    /// When the bucket last said, or was last asked, whether this epoch is the newest.
+    pub(super) last: Instant,
+}
+
+impl Lookout {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { asked: None, last: now }
+    }
+}
+
+impl Owner {
+    /// When to look, if nothing is heard until then.
+    pub(super) fn look_due(&self, ground: &Ground) -> Option<Instant> {
+        let known = self.replication.heard().unwrap_or_default().max(self.lookout.last);
+        self.lookout.asked.is_none().then(|| known + ground.config.timing.owner_timeout * LOOK_TIMEOUTS)
+    }
+
+    pub(super) fn look_if_due(&mut self, ground: &mut Ground, effects: &mut Effects) {
+        if self.look_due(ground).is_some_and(|due| due <= ground.now) {
+            let id = ground.request(BucketRequest::FindClaim { above: self.claim.epoch }, effects);
+            self.lookout = Lookout { asked: Some(id), last: ground.now };
+        }
+    }
+
+    /// Takes the answer, if it is one to this question. One that did not come is asked for again later.
+    pub(super) fn on_look(&mut self, ground: &mut Ground, id: BucketId, result: &BucketResult) -> Option<Tenure> {
+        self.lookout.asked.take_if(|asked| *asked == id)?;
+        let BucketResult::Claim(Some(newer)) = result else { return Some(Tenure::Continues) };
+        ground.learn(newer.clone());
+        Some(if newer.epoch > self.claim.epoch { Tenure::Fenced(newer.epoch) } else { Tenure::Continues })
+    }
+}
