@@ -42,7 +42,10 @@ pub const REGRESSIONS: &[Regression] = &[
         "R28: a former copy that had forgotten took its old owner's entries again, and showed them once more",
     ),
     deep(3_010_119, "the world took a slow network, which puts copies out of order, for one where nothing moves"),
-    deep(4_163_222, "R2: an owner that was alone and forced out, with nothing to publish, owned in its own eyes for ever"),
+    deep(
+        4_163_222,
+        "R2: an owner that was alone and forced out, with nothing to publish, owned in its own eyes for ever",
+    ),
 ];
 
 /// A seed of a world with everything in it.

@@ -9,6 +9,7 @@
 //! All long-lived tasks are spawned in `start`. Stopping refuses new work, publishes and hands over, then closes
 //! sessions, then the journal. `kill -9` at any point is as safe, only slower to come back from.
 
+mod announcing;
 mod answers;
 mod bucket_edge;
 mod catalog_book;

@@ -22,8 +22,10 @@ use kennel_protocol::wire::{
 };
 use kennel_transport::rpc::Caller;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::announcing::Announcing;
 use super::bucket_edge::BucketEdge;
 use super::clock::Clock;
 use super::journal_edge::{JournalEdge, Journaling};
@@ -119,6 +121,7 @@ struct Running {
     task: ShardTask,
     in_flight: FuturesOrdered<Durable>,
     order: InOrder,
+    announcing: Announcing,
     shippers: HashMap<SessionId, Caller>,
     positions: HashMap<u64, oneshot::Sender<Option<Positions>>>,
     asked: u64,
@@ -136,6 +139,7 @@ impl ShardTask {
             task: self,
             in_flight: FuturesOrdered::new(),
             order: InOrder::default(),
+            announcing: Announcing::default(),
             shippers: HashMap::new(),
             positions: HashMap::new(),
             asked: 0,
@@ -151,7 +155,7 @@ impl ShardTask {
             let due = running.task.shard.poll_timeout().map(|due| running.task.clock.wall(due));
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop) => return running.announce(),
                 Some((list, outcome)) = running.in_flight.next() => running.durable(list, outcome),
                 input = inbox.recv() => match input {
                     Some(input) => running.take(input),
@@ -160,6 +164,7 @@ impl ShardTask {
                 () = sleep_until(due.unwrap_or_else(far_away)) => running.feed(Input::Timeout),
                 () = sleep_until(retry.unwrap_or_else(far_away)) => running.retry_stalled(),
                 _ = tick.tick() => running.tick(),
+                () = yield_now(), if !running.announcing.is_empty() => running.announce(),
             }
         }
     }
@@ -215,12 +220,13 @@ impl Running {
         let mut effects = Effects::new();
         self.task.shard.handle(self.task.clock.now(), input, &mut effects);
         self.carry_out(effects);
+        if self.announcing.is_due() {
+            self.announce();
+        }
     }
 
     fn carry_out(&mut self, effects: Effects) {
-        // Marks alone tell followers what their readers may see: an acknowledgement is not to wait for them.
-        let (copies, marks): (Vec<_>, Vec<_>) =
-            effects.copies.into_iter().partition(|(_, copy)| !copy.entries.is_empty());
+        let copies = self.announcing.sort(effects.copies);
         self.send_copies(copies);
         if let Some(id) = effects.persist_id {
             self.order.submitted(id, &effects.then);
@@ -230,6 +236,10 @@ impl Running {
             let now = self.order.at_once(effects.then);
             self.perform(now);
         }
+    }
+
+    fn announce(&mut self) {
+        let marks = self.announcing.take();
         self.send_copies(marks);
     }
 
