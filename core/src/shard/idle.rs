@@ -11,8 +11,8 @@ use super::ground::Ground;
 use super::io::{BucketId, BucketRequest, BucketResult, Effects};
 use crate::time::Instant;
 
-/// A former copy that nobody speaks to looks into the bucket this many owner timeouts apart.
-const LOOK_TIMEOUTS: u32 = 8;
+/// Whoever nobody speaks to, a former copy or an owner, looks into the bucket this many owner timeouts apart.
+pub(super) const LOOK_TIMEOUTS: u32 = 8;
 
 /// What a former copy asks the bucket: is what I hold covered by now? (PROTOCOL R28)
 #[derive(Debug, Clone, Copy)]

@@ -6,11 +6,9 @@
 
 use super::{Owner, Tenure};
 use crate::shard::ground::Ground;
+use crate::shard::idle::LOOK_TIMEOUTS;
 use crate::shard::io::{BucketId, BucketRequest, BucketResult, Effects};
 use crate::time::Instant;
-
-/// How long nobody answers and nothing is stored before it looks, and how far looks are apart, in owner timeouts.
-const LOOK_TIMEOUTS: u32 = 8;
 
 /// What is known of newer claims.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +26,7 @@ impl Lookout {
 }
 
 impl Owner {
-    /// When to look, if nothing is heard until then.
+    /// When to look, if nobody answers and nothing is stored until then.
     pub(super) fn look_due(&self, ground: &Ground) -> Option<Instant> {
         let known = self.replication.heard().unwrap_or_default().max(self.lookout.last);
         self.lookout.asked.is_none().then(|| known + ground.config.timing.owner_timeout * LOOK_TIMEOUTS)
