@@ -1,5 +1,5 @@
-//! Marks on their way to followers. They wait until whoever was to hear first has heard: a task that the shard woke just
-//! before, with an acknowledgement to send, runs after one that it wakes now.
+//! Marks on their way to followers. They wait until the shard's task has given way once: tokio runs first what was woken last,
+//! and what sends an acknowledgement was woken before.
 //!
 //! Marks only rise, so newer ones take the place of those that wait, and entries on their way to the same follower carry them.
 
@@ -9,26 +9,20 @@ use kennel_protocol::wire::Copy;
 /// After so many inputs waiting marks go, whatever else there is to do.
 const INPUTS_MAX: u32 = 8;
 
-/// What waits, one copy without entries for each follower at most.
+/// What waits: copies without entries, the newest for each follower.
 #[derive(Debug, Default)]
 pub(super) struct Announcing {
     waiting: Vec<(NodeId, Copy)>,
+    /// Inputs since something began to wait.
     inputs: u32,
 }
 
 impl Announcing {
     /// Takes marks in, and returns the copies that go at once.
     pub(super) fn sort(&mut self, copies: Vec<(NodeId, Copy)>) -> Vec<(NodeId, Copy)> {
-        if !copies.is_empty() {
-            self.waiting.retain(|(node, _)| copies.iter().all(|(to, _)| to != node));
-        }
+        self.waiting.retain(|(node, _)| copies.iter().all(|(to, _)| to != node));
         let (entries, marks): (Vec<_>, Vec<_>) = copies.into_iter().partition(|(_, copy)| !copy.entries.is_empty());
-        for (node, copy) in marks {
-            match self.waiting.iter_mut().find(|(known, _)| *known == node) {
-                Some((_, waiting)) => *waiting = copy,
-                None => self.waiting.push((node, copy)),
-            }
-        }
+        self.waiting.extend(marks);
         entries
     }
 
@@ -38,8 +32,8 @@ impl Announcing {
 
     /// Counts an input. Says whether the marks have waited long enough.
     pub(super) fn is_due(&mut self) -> bool {
-        self.inputs += 1;
-        self.inputs > INPUTS_MAX && !self.is_empty()
+        self.inputs = if self.is_empty() { 0 } else { self.inputs + 1 };
+        self.inputs > INPUTS_MAX
     }
 
     /// All that waits, in the order of coming.
@@ -87,6 +81,7 @@ mod tests {
     #[test]
     fn they_do_not_wait_for_ever() {
         let mut announcing = Announcing::default();
+        assert!((0..=INPUTS_MAX).all(|_| !announcing.is_due()), "nothing waits");
         announcing.sort(vec![(NodeId(1), marks(1))]);
         assert!((0..INPUTS_MAX).all(|_| !announcing.is_due()));
         assert!(announcing.is_due());

@@ -198,7 +198,7 @@ impl Peers {
 /// switch between tasks.
 #[derive(Debug)]
 struct Road {
-    queue: mpsc::Sender<ShardMessage>,
+    queue: mpsc::Sender<Message>,
     /// The lane, while nothing waits before it.
     open: Mutex<Option<Caller>>,
 }
@@ -206,18 +206,12 @@ struct Road {
 impl Road {
     /// Sends in the order of the calls. Says whether there was room.
     fn send(&self, message: ShardMessage) -> bool {
-        let mut open = lock(&self.open);
         // Large ones are left to the link's task: its checksums run beside the sender.
-        if message.body_bytes() <= AT_ONCE_BYTES_MAX
-            && let Some(caller) = &*open
-        {
-            let wrapped = Message::Shard(message);
-            if caller.try_send(&wrapped).is_ok() {
-                return true;
-            }
-            *open = None;
-            let Message::Shard(message) = wrapped else { unreachable!("it was just wrapped") };
-            return self.queue.try_send(message).is_ok();
+        let is_small = message.body_bytes() <= AT_ONCE_BYTES_MAX;
+        let message = Message::Shard(message);
+        let mut open = lock(&self.open);
+        if is_small && open.as_ref().is_some_and(|caller| caller.try_send(&message).is_ok()) {
+            return true;
         }
         *open = None;
         self.queue.try_send(message).is_ok()
@@ -242,7 +236,7 @@ struct Link {
 }
 
 impl Link {
-    async fn run(mut self, mut queue: mpsc::Receiver<ShardMessage>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         while let Some(message) = queue.recv().await {
             if self.deliver(message).await.is_none() {
                 self.caller = None;
@@ -255,7 +249,7 @@ impl Link {
         }
     }
 
-    async fn deliver(&mut self, message: ShardMessage) -> Option<()> {
+    async fn deliver(&mut self, message: Message) -> Option<()> {
         if self.caller.as_ref().is_none_or(|caller| caller.over().is_some()) {
             let (session, _) = self.peers.session(self.to).await.ok()?;
             let lane = session.open(Lane::Shard(self.shard)).await.ok()?;
@@ -263,7 +257,7 @@ impl Link {
             let (caller, _) = Caller::new(lane);
             self.caller = Some(caller);
         }
-        self.caller.as_ref()?.send(Message::Shard(message)).await.ok()
+        self.caller.as_ref()?.send(message).await.ok()
     }
 }
 
