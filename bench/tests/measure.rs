@@ -79,7 +79,7 @@ async fn ships_are_timed_beside_syncs_and_round_trips() {
     let (stage, directory, assignments) = place();
     let json = stage.path().join("report.json");
     let programs = Some(programs());
-    let args = ShipCostArgs { rounds: 20, programs, directory, assignments, json: Some(json.clone()) };
+    let args = ShipCostArgs { rounds: 20, every: 4, programs, directory, assignments, json: Some(json.clone()) };
     ship_cost(args).await.expect("it runs to its end");
     let report = report(&json);
     for what in ["ship", "sync", "round_trip"] {

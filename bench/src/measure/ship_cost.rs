@@ -1,5 +1,5 @@
 //! `bench ship-cost`: what an acknowledgement takes, beside one write and sync of that disk and one round trip over QUIC of
-//! the same size. The three take turns at a steady pace, so that they see the same machine.
+//! the same size. The three take turns, by default at a steady pace, so that they see the same machine.
 //!
 //! The bucket lies in memory where the system has a directory there: a real one shares no disk with the journals.
 
@@ -18,13 +18,14 @@ use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
 use kennel_transport::session::{Connector, Listener, Session};
 use serde::Serialize;
+use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wal_shipper::ship::Ring;
 
 use super::failover::programs;
 use super::figures::{Figures, say, write_json};
 use super::load::{Shape, Stream};
-use super::stage::{Stage, StageSettings, bucket_path, directory_bucket};
+use super::stage::{Stage, StageSettings, directory_bucket};
 
 /// Bytes of a chunk, of a write and of a question.
 const BYTES: usize = 16 << 10;
@@ -36,8 +37,6 @@ const FILE_BYTES: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of each, before counting.
 const WARM_UP: u32 = 50;
-/// From one round of three to the next.
-const PACE: Duration = Duration::from_millis(4);
 /// Shards move to where they belong twice this long after the ring is whole; then they stay.
 const SETTLE: Duration = Duration::from_secs(1);
 /// A directory in memory, where the system has one.
@@ -51,6 +50,9 @@ pub struct ShipCostArgs {
     /// How many of each.
     #[arg(long, default_value_t = 2_000)]
     pub rounds: u32,
+    /// Milliseconds from one round of the three to the next; 0 for one right after the other.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 4)]
+    pub every: u64,
     /// Where cache-node is; beside this program by default.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
@@ -86,9 +88,11 @@ struct ShipCostReport {
 /// # Cancel safety
 /// Safe: the processes end with it.
 pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
-    let bucket = BucketPlace::choose(&args.directory)?;
+    // Declared before the nodes, so that it outlives them.
+    let bucket = bucket_place()?;
     let settle = format!("timing.settle={}ms", SETTLE.as_millis());
-    let mut assignments = vec![directory_bucket(&bucket.directory)?, "journal.size=128 MiB".to_owned(), settle];
+    let mut assignments =
+        vec![directory_bucket(&bucket.path().join("ship-cost"))?, "journal.size=128 MiB".to_owned(), settle];
     assignments.extend(args.assignments.iter().cloned());
     let mut stage = Stage::start(StageSettings {
         programs: programs(args.programs.as_ref())?,
@@ -101,7 +105,8 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
     let mut echo = Echo::open(&stage).await?;
     let mut disk = Disk::open(&stage.directory(0).join("beside"))?;
     let (mut ships, mut syncs, mut trips) = (Vec::new(), Vec::new(), Vec::new());
-    let mut pace = interval(PACE);
+    // An interval of nothing is none; one of a microsecond never waits here.
+    let mut pace = interval(Duration::from_millis(args.every).max(Duration::from_micros(1)));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0..args.rounds + WARM_UP {
         pace.tick().await;
@@ -129,26 +134,9 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
     Ok(report.bars_met)
 }
 
-/// Where the bucket lies; taken away with the end.
-struct BucketPlace {
-    directory: PathBuf,
-}
-
-impl BucketPlace {
-    fn choose(beside: &Path) -> anyhow::Result<Self> {
-        let in_memory = Path::new(IN_MEMORY);
-        if !in_memory.is_dir() {
-            return Ok(Self { directory: std::path::absolute(beside).context("find the directory")? });
-        }
-        Ok(Self { directory: in_memory.join(format!("kennel-ship-cost-{}", std::process::id())) })
-    }
-}
-
-impl Drop for BucketPlace {
-    fn drop(&mut self) {
-        // What could not be taken away is in nobody's way.
-        let _ = std::fs::remove_dir_all(bucket_path(&self.directory));
-    }
+/// Where the bucket lies: in memory where the system has a directory there, else among temporary files.
+fn bucket_place() -> anyhow::Result<TempDir> {
+    TempDir::new_in(IN_MEMORY).or_else(|_| TempDir::new()).context("make a directory for the bucket")
 }
 
 /// One partition, one chunk at a time, to its owner.

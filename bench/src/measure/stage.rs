@@ -255,14 +255,10 @@ impl Stage {
     }
 }
 
-/// Where [`directory_bucket`] lies: beside the stage, which is emptied when it starts.
-pub(crate) fn bucket_path(directory: &Path) -> PathBuf {
-    directory.with_extension("bucket")
-}
-
 /// A bucket in a directory of the stage.
 pub(crate) fn directory_bucket(directory: &Path) -> anyhow::Result<String> {
-    let bucket = bucket_path(directory);
+    // Beside the stage, which is emptied when it starts.
+    let bucket = directory.with_extension("bucket");
     if bucket.exists() {
         std::fs::remove_dir_all(&bucket).with_context(|| format!("empty {}", bucket.display()))?;
     }
