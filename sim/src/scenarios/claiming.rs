@@ -3,8 +3,10 @@
 use kennel_core::shard::{BucketRequest, SlotBody};
 use kennel_protocol::ids::Epoch;
 
-use super::{flowing, millis, seconds, world};
-use crate::world::PutFate;
+use super::{flowing, flows, millis, seconds, world};
+use crate::plan::Plan;
+use crate::trace::Trace;
+use crate::world::{PutFate, World};
 
 fn no_log_objects(_: usize, request: &BucketRequest) -> Option<PutFate> {
     match request {
@@ -118,4 +120,35 @@ fn a_forced_take_over_says_so_and_loses_nothing_that_the_source_has() {
     world.pass(millis(500));
     world.force_node(survivor);
     world.end_well();
+}
+
+/// R2: two nodes cut off together, the owner and its only follower, with nothing to store. Nobody whom they speak to knows
+/// of the forced take-over by the others, even when all can speak again.
+#[test]
+fn an_idle_owner_whose_follower_answers_learns_of_a_forced_take_over() {
+    let mut plan = Plan::calm(4);
+    plan.copies = 2;
+    plan.loss_allowed = true;
+    let mut world = flows(World::new(plan, 1, Trace::recording()));
+    world.pass(seconds(30));
+    world.come_to_rest();
+    let (owner, epoch) = (world.owner().expect("data flowed"), world.epoch());
+    let follower = world.copies().into_iter().find(|node| *node != owner).expect("there are two");
+    let others: Vec<_> = (0..4).filter(|node| ![owner, follower].contains(node)).collect();
+    for apart in [owner, follower] {
+        world.isolate(apart, &others, seconds(30));
+        world.believe(apart, &[owner, follower], seconds(600));
+    }
+    for other in &others {
+        world.believe(*other, &others, seconds(600));
+    }
+    world.pass(seconds(5));
+    world.force_node(others[0]);
+    world.force_node(others[1]);
+    world.wait_until("a forced take-over", move |world| world.epoch() > epoch && world.owner().is_some());
+    let claims = |world: &World| world.node(owner).owns() == Some(epoch);
+    world.pass(seconds(60));
+    assert!(claims(&world), "nobody tells it");
+    world.pass(seconds(400));
+    assert!(!claims(&world), "it has looked");
 }

@@ -46,6 +46,12 @@ impl World {
         self.bucket.newest_claim().map(|claim| super::node_index(claim.node))
     }
 
+    /// The nodes that the newest claim names as copies, its own among them.
+    pub fn copies(&self) -> Vec<usize> {
+        let claim = self.bucket.newest_claim();
+        claim.into_iter().flat_map(|claim| &claim.copyset.copies).map(|(_, node)| super::node_index(*node)).collect()
+    }
+
     /// How many holes the log declares, as far as it was read.
     pub fn holes(&self) -> u64 {
         self.oracle.log.holes()

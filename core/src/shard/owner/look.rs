@@ -1,14 +1,17 @@
-//! An owner that nobody answers looks whether it still is one.
+//! An owner that stores nothing looks whether it still is one: soon where nobody answers it, and now and then where somebody does.
 //!
-//! Followers tell a fenced owner that it is, and so does the seal in the place of its next object. One without a follower that
-//! answers and with nothing to publish hears neither: after a forced take-over (PROTOCOL R2) it would own its epoch in its own
-//! eyes for ever.
+//! Followers tell a fenced owner that it is, and so does the seal in the place of its next object. One with nothing to publish
+//! and without a follower that knows better hears neither: after a forced take-over (PROTOCOL R2) it would own its epoch in its
+//! own eyes for ever, alone or with a follower that the new claim does not name.
 
 use super::{Owner, Tenure};
 use crate::shard::ground::Ground;
 use crate::shard::idle::LOOK_TIMEOUTS;
 use crate::shard::io::{BucketId, BucketRequest, BucketResult, Effects};
 use crate::time::Instant;
+
+/// An owner that is answered and stores nothing looks this many owner timeouts apart: minutes, since each look costs a request.
+const ANSWERED_LOOK_TIMEOUTS: u32 = 600;
 
 /// What is known of newer claims.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +31,10 @@ impl Lookout {
 impl Owner {
     /// When to look, if nobody answers and nothing is stored until then.
     pub(super) fn look_due(&self, ground: &Ground) -> Option<Instant> {
-        let known = self.replication.heard().unwrap_or_default().max(self.lookout.last);
-        self.lookout.asked.is_none().then(|| known + ground.config.timing.owner_timeout * LOOK_TIMEOUTS)
+        let (last, timeout) = (self.lookout.last, ground.config.timing.owner_timeout);
+        let alone = self.replication.heard().unwrap_or_default().max(last) + timeout * LOOK_TIMEOUTS;
+        let answered = last + timeout * ANSWERED_LOOK_TIMEOUTS;
+        self.lookout.asked.is_none().then(|| alone.min(answered))
     }
 
     pub(super) fn look_if_due(&mut self, ground: &mut Ground, effects: &mut Effects) {
