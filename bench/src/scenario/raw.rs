@@ -25,7 +25,7 @@ use super::outcome::{BucketUse, FORMAT, Outcome, Proof, RoundUsage};
 use super::pace::Pace;
 use super::record::{Done, Recorder, Rounds};
 use crate::measure::figures::say;
-use crate::measure::usage::Usage;
+use crate::measure::usage::{Processors, Usage};
 
 /// Most that an answer may hold.
 const ANSWER_MAX: u64 = 64 << 20;
@@ -185,6 +185,7 @@ pub(super) async fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
     tokio::time::sleep_until(rounds.start.into()).await;
     for round in 0..rounds.time.rounds {
         let before = (Usage::of(peer.process()?)?, Usage::of(std::process::id())?);
+        let processors = Processors::now()?;
         tokio::time::sleep_until(rounds.end_of(round).into()).await;
         let after = (Usage::of(peer.process()?)?, Usage::of(std::process::id())?);
         let cores = |used: Duration| used.as_secs_f64() / rounds.time.round.as_secs_f64();
@@ -193,6 +194,7 @@ pub(super) async fn run(scenario: Scenario) -> anyhow::Result<Outcome> {
             bench_cores: cores(after.1.since(before.1)),
             nodes_resident_bytes: after.0.resident_bytes,
             bench_resident_bytes: after.1.resident_bytes,
+            withheld: Processors::now()?.withheld_since(processors),
         });
     }
     while let Some(asked) = tasks.join_next().await {

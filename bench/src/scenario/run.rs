@@ -24,7 +24,7 @@ use super::target::{Target, TargetArgs};
 use super::{page, raw, table};
 use crate::measure::figures::{say, write_json};
 use crate::measure::load::{Shape, Stream};
-use crate::measure::usage::Usage;
+use crate::measure::usage::{Processors, Usage};
 
 /// How long the last acknowledgements may take, and data its way into the bucket.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -276,6 +276,7 @@ impl Session {
         let bucket_before = self.target.bucket().await?;
         for round in 0..rounds.time.rounds {
             let (nodes_before, own_before) = (self.target.usage()?, Usage::of(std::process::id())?);
+            let processors = Processors::now()?;
             let shown = recorder.outcome(String::new(), "", 0.0, true);
             let last = round.checked_sub(1).and_then(|last| shown.rounds.get(usize::try_from(last).ok()?));
             let told = last.map_or_else(String::new, |last| {
@@ -293,6 +294,7 @@ impl Session {
                 bench_cores: cores(own.since(own_before)),
                 nodes_resident_bytes: nodes.resident_bytes(),
                 bench_resident_bytes: own.resident_bytes,
+                withheld: Processors::now()?.withheld_since(processors),
             });
         }
         if watched.faults.is_empty() {

@@ -6,6 +6,9 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 
 use super::outcome::{GroupOutcome, Outcome, RoundOutcome, median};
 
+/// From this share of withheld time on, a reader is told: a host stops a machine for many milliseconds at once.
+const WITHHELD_TOLD: f64 = 0.01;
+
 /// A row for each group with the medians of its rounds, and what was taken for it.
 pub(super) fn render(outcome: &Outcome) -> String {
     let mut table = Table::new();
@@ -30,6 +33,13 @@ pub(super) fn render(outcome: &Outcome) -> String {
     let own = median(outcome.usage.iter().map(|usage| usage.bench_cores));
     let resident = outcome.usage.iter().map(|usage| usage.nodes_resident_bytes).max().unwrap_or_default();
     lines.push(format!("cores: nodes {nodes:.2}, load and readers {own:.2}; nodes hold {}", ByteSize::b(resident)));
+    let withheld = outcome.usage.iter().map(|usage| usage.withheld).fold(0.0, f64::max);
+    if withheld >= WITHHELD_TOLD {
+        let percent = withheld * 100.0;
+        lines.push(format!(
+            "the machine's host withheld {percent:.1}% of the processors' time in a round: times are its own, too"
+        ));
+    }
     let bucket = &outcome.bucket;
     if bucket.seconds > 0.0 && !bucket.requests.is_empty() {
         let month = bucket.cost_usd / bucket.seconds * 86_400.0 * 30.0;
