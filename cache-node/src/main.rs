@@ -16,6 +16,10 @@ use kennel_protocol::ids::ShardId;
 use kennel_transport::certs::{Overwrite, create_development_ca};
 use tracing_subscriber::EnvFilter;
 
+/// Buffers of many sizes come and go beside small things that stay. The C library's allocator gives little of that back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(name = "cache-node", version, about = "A node of the Kennel cache ring.")]
 struct Cli {
