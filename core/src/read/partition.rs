@@ -90,6 +90,10 @@ impl PartitionIndex {
     pub(super) fn push(&mut self, run: Run) {
         assert_eq!(run.base, self.end, "R16: a run begins where the partition ends");
         self.end = run.end;
+        if self.runs.is_empty() {
+            // Of many partitions most hold one run, and room for the usual four would be most of what they take.
+            self.runs.reserve_exact(1);
+        }
         self.runs.push(run);
     }
 
