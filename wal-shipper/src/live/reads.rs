@@ -86,12 +86,17 @@ impl LiveReads {
 
 impl Reads for LiveReads {
     fn start(&self, read: SourceRead) {
+        // What was polled ahead is answered here and now: a task of its own would only be waited for.
+        if let Some(found) = self.shared.read_early(&self.shared.wanted(&read))
+            && self.events.try_send(answer(&read, found)).is_ok()
+        {
+            return;
+        }
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         tokio::spawn(async move {
             let found = shared.read(&read).await;
-            let answer = SourceAnswer { ticket: read.ticket, chunks: found.chunks, rest: found.rest };
             // A closed channel means that the driver is done.
-            let _ = events.send(Event::Read { partition: read.partition, torn_bytes: 0, answer }).await;
+            let _ = events.send(answer(&read, found)).await;
         });
     }
 
@@ -100,7 +105,18 @@ impl Reads for LiveReads {
     }
 }
 
+fn answer(read: &SourceRead, found: Found) -> Event {
+    let answer = SourceAnswer { ticket: read.ticket, chunks: found.chunks, rest: found.rest };
+    Event::Read { partition: read.partition, torn_bytes: 0, answer }
+}
+
 impl Shared {
+    fn wanted(&self, read: &SourceRead) -> Wanted {
+        let chunk_bytes = usize::try_from(read.bytes_max).unwrap_or(usize::MAX);
+        let end_seen = self.sizes.end(read.partition);
+        Wanted { partition: read.partition, from: read.from, chunk_bytes, end_seen }
+    }
+
     async fn read(self: &Arc<Self>, read: &SourceRead) -> Found {
         let mut pause = RECONNECT_MIN;
         loop {
@@ -148,12 +164,7 @@ impl Shared {
     }
 
     async fn read_polls(&self, read: &SourceRead, session: &dyn LiveSession) -> Result<Found, LiveError> {
-        let chunk_bytes = usize::try_from(read.bytes_max).unwrap_or(usize::MAX);
-        let end_seen = self.sizes.end(read.partition);
-        let wanted = Wanted { partition: read.partition, from: read.from, chunk_bytes, end_seen };
-        if let Some(found) = self.read_early(&wanted) {
-            return Ok(found);
-        }
+        let wanted = self.wanted(read);
         let mut count = self.sizes.count(read.partition, read.bytes_max);
         let mut damaged = None;
         for _ in 0..POLLS_MAX {
