@@ -76,7 +76,7 @@ pub struct ShipCostArgs {
 struct Round {
     ship: Duration,
     sync: Duration,
-    round_trip: Duration,
+    trip: Duration,
     /// The processors' time when it was over.
     processors: Processors,
 }
@@ -129,12 +129,12 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut rounds = Vec::new();
     // And one after the last that counts, which says whether that one was disturbed.
-    for _ in 0..WARM_UP + args.rounds + 1 {
+    for _ in 0..=WARM_UP + args.rounds {
         pace.tick().await;
         let ship = timeout(PATIENCE, shipping.ship()).await.context("a chunk is not acknowledged")??;
-        let round_trip = timeout(PATIENCE, echo.ask()).await.context("a question is not answered")??;
+        let trip = timeout(PATIENCE, echo.ask()).await.context("a question is not answered")??;
         let sync = tokio::task::block_in_place(|| disk.write())?;
-        rounds.push(Round { ship, sync, round_trip, processors: Processors::now()? });
+        rounds.push(Round { ship, sync, trip, processors: Processors::now()? });
     }
     let report = judge(&rounds, disk.direct);
     write_json(args.json.as_deref(), &report)?;
@@ -150,7 +150,7 @@ fn judge(rounds: &[Round], direct: bool) -> ShipCostReport {
     let of = |rounds: &[Round]| {
         let ship = Figures::of(rounds.iter().map(|round| round.ship));
         let sync = Figures::of(rounds.iter().map(|round| round.sync));
-        let round_trip = Figures::of(rounds.iter().map(|round| round.round_trip));
+        let round_trip = Figures::of(rounds.iter().map(|round| round.trip));
         let ratio_p99 = ship.p99_ms / (sync.p99_ms + round_trip.p99_ms);
         (ship, sync, round_trip, ratio_p99)
     };

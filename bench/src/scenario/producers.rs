@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use kennel_protocol::ids::{Epoch, PartitionKey, ShardId};
-use kennel_protocol::wire::{Message, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem};
+use kennel_protocol::wire::{Message, PartitionMarks, PositionsRequest, Ship, ShipAck, ShipChunk, ShipProblem};
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{Caller, Inbound};
 use kennel_transport::session::Session;
@@ -186,6 +186,8 @@ impl Feed {
             }
             ensure!(stream.seek(marks.next), "{} goes on inside a batch, at {}", stream.key, marks.next);
         }
+        // What another owner committed, or acknowledged to a lane that is gone, is acknowledged by this word alone.
+        self.shared.take_marks(&positions.marks);
         let taking = Arc::new(AtomicBool::new(true));
         let (epoch, shared) = (positions.epoch, Arc::clone(&self.shared));
         listeners.spawn(listen(session, inbound, Arc::clone(&taking), epoch, shared));
@@ -300,10 +302,10 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an owner's word; whether it goes on taking chunks.
-    fn take(&self, ack: &ShipAck) -> bool {
+    /// Takes what an owner has committed.
+    fn take_marks(&self, marks: &[PartitionMarks]) {
         let over = Instant::now();
-        for marks in &ack.marks {
+        for marks in marks {
             let Some(&number) = self.by_key.get(&marks.partition) else { continue };
             self.ledger.commit(number, marks.committed);
             let mut guard = self.lock();
@@ -318,6 +320,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Takes an owner's word; whether it goes on taking chunks.
+    fn take(&self, ack: &ShipAck) -> bool {
+        self.take_marks(&ack.marks);
         let wrong = ack.problems.iter().find(|(_, problem)| !matches!(problem, ShipProblem::Expected(_)));
         if let Some((partition, problem)) = wrong {
             self.ledger.problem(format!("{partition}: the owner found {problem:?}"));
