@@ -46,6 +46,10 @@ pub const REGRESSIONS: &[Regression] = &[
         4_163_222,
         "R2: an owner that was alone and forced out, with nothing to publish, owned in its own eyes for ever",
     ),
+    deep(
+        5_206_410,
+        "R3: a claimant that was told that its claim failed knew of an older epoch only, and everybody waited for somebody else",
+    ),
 ];
 
 /// A seed of a world with everything in it.

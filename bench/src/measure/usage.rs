@@ -62,7 +62,9 @@ impl Processors {
     /// its processors stops it for many milliseconds at a time, so that from a hundredth on a p99 says little about a program.
     #[expect(clippy::cast_precision_loss, reason = "ticks of hours are far below 2^53")]
     pub(crate) fn withheld_since(self, before: Self) -> f64 {
-        let (all, withheld) = (self.all - before.all, self.withheld - before.withheld);
+        // Counted by the host, they may go back where a machine moves to another.
+        let all = self.all.saturating_sub(before.all);
+        let withheld = self.withheld.saturating_sub(before.withheld);
         withheld as f64 / all.max(1) as f64
     }
 }

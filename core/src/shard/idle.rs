@@ -14,6 +14,9 @@ use crate::time::Instant;
 /// Whoever nobody speaks to, a former copy or an owner, looks into the bucket this many owner timeouts apart.
 pub(super) const LOOK_TIMEOUTS: u32 = 8;
 
+/// Who has looked so often for the opening of the newest epoch, and found none, does not rely on its claimant any more.
+const UNOPENED_LOOKS: u32 = 2;
+
 /// What a former copy asks the bucket: is what I hold covered by now? (PROTOCOL R28)
 #[derive(Debug, Clone, Copy)]
 enum Look {
@@ -27,6 +30,8 @@ enum Look {
 pub(crate) struct Idle {
     look: Option<Look>,
     look_at: Instant,
+    /// The newest claim's epoch, if it was not open when it was looked for, and how often in a row.
+    unopened: (Epoch, u32),
     /// Silence counts from here if nobody was heard since.
     since: Instant,
     /// No attempt before.
@@ -38,7 +43,8 @@ pub(crate) struct Idle {
 impl Idle {
     /// Starts to watch.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { look: None, look_at: now, since: now, not_before: now, failures: 0 }
+        let unopened = (Epoch(0), 0);
+        Self { look: None, look_at: now, unopened, since: now, not_before: now, failures: 0 }
     }
 
     /// Watches again after an attempt that came to nothing, with a growing delay.
@@ -55,7 +61,7 @@ impl Idle {
 
     /// When this node is to try to own the shard, if it is a candidate at all.
     pub(crate) fn attempt_at(&self, ground: &Ground) -> Option<Instant> {
-        let rank = rank(ground)?;
+        let rank = rank(ground, self.given_up())?;
         let timing = ground.config.timing;
         let heard = ground.heard.filter(|heard| heard.epoch >= ground.newest_epoch());
         let silent_from = match heard {
@@ -69,6 +75,13 @@ impl Idle {
         let lonely = ground.copies_wanted(&[]).len() < usize::from(ground.config.min_copies);
         let patience = if lonely { timing.open_timeout } else { Duration::ZERO };
         Some((silent_from + patience + timing.claim_stagger * rank).max(self.not_before))
+    }
+
+    /// The epoch whose claimant has given up, as it seems: it may not know of its own claim, and those whom it named neither.
+    /// Then nobody would hear anybody, and everybody would wait for somebody else.
+    fn given_up(&self) -> Epoch {
+        let (epoch, looks) = self.unopened;
+        if looks >= UNOPENED_LOOKS { epoch } else { Epoch(0) }
     }
 
     /// When a node that holds entries and hears nobody looks whether the bucket covers them.
@@ -115,6 +128,10 @@ impl Idle {
             }
             (Some(Look::Slot(awaited, epoch)), result) if awaited == id => {
                 self.look = None;
+                if matches!(result, BucketResult::Slot(None)) {
+                    let before = if self.unopened.0 == epoch { self.unopened.1 } else { 0 };
+                    self.unopened = (epoch, before + 1);
+                }
                 if let BucketResult::Slot(Some(found)) = result
                     && matches!(&**found, SlotObject::Open(_))
                 {
@@ -128,13 +145,13 @@ impl Idle {
 }
 
 /// This node's place among those who may claim. The old copies that are alive come first: they are warm.
-fn rank(ground: &Ground) -> Option<u32> {
+fn rank(ground: &Ground, given_up: Epoch) -> Option<u32> {
     if ground.stopping {
         return None;
     }
     let newest = ground.newest.as_ref();
     let me = ground.config.node;
-    if newest.is_some_and(|claim| is_out_of_earshot(ground, claim)) {
+    if newest.is_some_and(|claim| claim.epoch > given_up && is_out_of_earshot(ground, claim)) {
         return None;
     }
     let copies = |node: &NodeId| newest.is_some_and(|claim| claim.copyset.copies.iter().any(|(_, copy)| copy == node));
