@@ -48,7 +48,7 @@ pub const REGRESSIONS: &[Regression] = &[
     ),
     deep(
         5_206_410,
-        "R3: a claimant that was told that its claim failed knew of an older epoch only, and everybody waited for somebody else",
+        "R3: a claimant came back and was shown an older claim than its own, and everybody waited for somebody else",
     ),
 ];
 

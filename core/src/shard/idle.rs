@@ -77,8 +77,8 @@ impl Idle {
         Some((silent_from + patience + timing.claim_stagger * rank).max(self.not_before))
     }
 
-    /// The epoch whose claimant has given up, as it seems: it may not know of its own claim, and those whom it named neither.
-    /// Then nobody would hear anybody, and everybody would wait for somebody else.
+    /// The epoch whose claimant has given up, as it seems. One that came back may have been shown an older claim than its own:
+    /// it would wait for that one's owner, who waits for it.
     fn given_up(&self) -> Epoch {
         let (epoch, looks) = self.unopened;
         if looks >= UNOPENED_LOOKS { epoch } else { Epoch(0) }
