@@ -20,7 +20,7 @@ use kennel_bench::measure::{
     FabricArgs, FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, fabric, failover, outage, same_host, ship_cost,
 };
 use kennel_bench::quickstart::{self, QuickstartSettings};
-use kennel_bench::scenario::{CompareArgs, RawServerArgs, RunArgs, compare, raw_server, run};
+use kennel_bench::scenario::{CompareArgs, RawServerArgs, RunArgs, ScaleArgs, compare, raw_server, run, scale};
 use kennel_bench::verify::{ExpectServed, Verified, verify};
 use kennel_bench::versus::{VersusArgs, versus};
 use kennel_client::{Client, ClientSettings};
@@ -58,6 +58,8 @@ enum Command {
     Fabric(FabricArgs),
     /// A load by the clock against a ring, with everything compared that was read: one of many scenarios, or your own.
     Run(RunArgs),
+    /// The same load with more cores and with more nodes: how far a ring goes with them.
+    Scale(ScaleArgs),
     /// What differs between two results of `run` beyond noise. Fails if anything became worse.
     Compare(CompareArgs),
     /// The same messages read from Kennel and from what somebody would take instead: Redis, NATS, Iggy, bare sockets.
@@ -213,6 +215,7 @@ fn main() -> ExitCode {
         Command::SameHost(args) => measured(same_host(args)),
         Command::Fabric(args) => measured(fabric(args)),
         Command::Run(args) => measured(run(args)),
+        Command::Scale(args) => measured(scale(args)),
         Command::Compare(args) => compare(&args).map(exit_code),
         Command::Versus(args) => measured(versus(args)),
         Command::RawServer(args) => measured(raw_server(args)),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use kennel_client::{Client, ClientSettings, FabricChoice, FabricSettings, FetchRequest, Offset, PartitionKey};
+use kennel_client::{Client, ClientSettings, FetchRequest, Offset, PartitionKey};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -21,7 +21,7 @@ use super::load::Shape;
 use super::ship_cost::Shipping;
 use super::stage::{Stage, StageSettings, directory_bucket};
 use super::usage::Usage;
-use crate::scenario::median;
+use crate::scenario::{FabricSection, median};
 
 /// A chunk of some 63 KiB, of which a fetch brings 16.
 const CHUNK: Shape = Shape { messages: 60, payload_bytes: 1_000 };
@@ -105,18 +105,14 @@ pub async fn fabric(args: FabricArgs) -> anyhow::Result<bool> {
     let directory = std::path::absolute(&args.directory).context("find the directory")?;
     let own = ["journal.size=512 MiB", "cluster.copies=1", "cluster.min_copies=1", "cluster.durability=memory"];
     let mut assignments: Vec<String> = own.map(str::to_owned).to_vec();
-    assignments.extend([
-        directory_bucket(&args.directory)?,
-        format!("quic.packet_bytes_max={PACKET_BYTES}"),
-        "fabric.mode=require".to_owned(),
-        format!("fabric.provider={}", args.provider),
-        format!("fabric.domain={}", args.domain),
-        format!("fabric.source={}", args.source),
-    ]);
+    assignments.extend([directory_bucket(&args.directory)?, format!("quic.packet_bytes_max={PACKET_BYTES}")]);
+    let (provider, domain, source) = (args.provider.clone(), args.domain.clone(), args.source.clone());
+    let section = FabricSection { provider, domain, source };
+    assignments.extend(section.assignments());
     let programs = programs(args.programs.as_ref())?;
     let mut stage = Stage::start(StageSettings { programs, directory, nodes: 1, assignments })?;
     stage.whole().await?;
-    let readers = Readers::open(&mut stage, &args).await?;
+    let readers = Readers::open(&mut stage, &section).await?;
     readers.compare().await?;
     let (mut quic, mut fabric) = (Vec::new(), Vec::new());
     for round in 0..args.rounds {
@@ -150,7 +146,7 @@ struct Turn {
 }
 
 impl Readers {
-    async fn open(stage: &mut Stage, args: &FabricArgs) -> anyhow::Result<Self> {
+    async fn open(stage: &mut Stage, section: &FabricSection) -> anyhow::Result<Self> {
         let mut shipping = Shipping::open(stage, CHUNK).await?;
         for _ in 0..CHUNKS {
             shipping.ship().await?;
@@ -158,15 +154,8 @@ impl Readers {
         let (identity, node) = (stage.reader()?, *stage.processes().first().context("the node runs")?);
         let settings = ClientSettings { local: false, ..ClientSettings::new(stage.addresses()) };
         let quic = Client::connect(settings.clone(), &identity).await?;
-        let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let choice = FabricChoice {
-            provider: Some(args.provider.clone()),
-            domain: set(&args.domain),
-            source: set(&args.source),
-            ..FabricChoice::default()
-        };
-        let fabric = FabricSettings { required: true, choice, ..FabricSettings::default() };
-        let fabric = Client::connect(ClientSettings { fabric: Some(fabric), ..settings }, &identity).await?;
+        let fabric = Some(section.settings());
+        let fabric = Client::connect(ClientSettings { fabric, ..settings }, &identity).await?;
         Ok(Self { node, partition: shipping.partition(), quic, fabric })
     }
 

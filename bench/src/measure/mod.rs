@@ -12,10 +12,12 @@
 //! | `load` | a steady source that follows the owner of its shard at once |
 //! | `hot` | a reader that never stops to read the newest messages at one node |
 //! | `figures` | percentiles |
+//! | `cores` | which cores nodes have, and which the load |
 //! | `usage` | processor and memory of a process |
 //!
 //! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
 
+pub(crate) mod cores;
 mod fabric;
 mod failover;
 pub(crate) mod figures;

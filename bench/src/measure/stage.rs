@@ -14,8 +14,12 @@ use kennel_transport::tls::TlsIdentity;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
+use super::cores::Cores;
+
 /// How long a ring may take until every shard has an owner and all its copies.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(90);
+/// Copies of a shard, where nothing else is assigned: the default of `cluster.copies`.
+const COPIES: usize = 3;
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(50);
 /// A paused node does not answer; the others answer at once.
@@ -41,6 +45,8 @@ pub(crate) struct Stage {
     certificates: DevelopmentCa,
     places: Vec<Place>,
     http: reqwest::Client,
+    /// Where nodes and load keep to their own.
+    cores: Option<Cores>,
 }
 
 #[derive(Debug)]
@@ -61,7 +67,12 @@ pub(super) enum Signal {
 impl Stage {
     /// Makes certificates and directories and starts all nodes.
     pub(crate) fn start(settings: StageSettings) -> anyhow::Result<Self> {
-        let mut stage = Self::set(settings)?;
+        Self::start_on(settings, None)
+    }
+
+    /// The same, with each node on cores of its own.
+    pub(crate) fn start_on(settings: StageSettings, cores: Option<Cores>) -> anyhow::Result<Self> {
+        let mut stage = Self { cores, ..Self::set(settings)? };
         for at in 0..stage.places.len() {
             stage.start_node(at)?;
         }
@@ -81,7 +92,7 @@ impl Stage {
         let places =
             (0..*nodes).map(|_| anyhow::Ok(Place { quic: port()?, gossip: port()?, http: port()?, child: None }));
         let places = places.collect::<Result<_, _>>()?;
-        Ok(Self { settings, certificates, places, http: reqwest::Client::new() })
+        Ok(Self { settings, certificates, places, http: reqwest::Client::new(), cores: None })
     }
 
     /// Starts a node that does not run.
@@ -93,7 +104,11 @@ impl Stage {
         command.arg("run").env_remove("KENNEL_CONFIG").stdin(Stdio::null());
         command.args(self.assignments_of(at).iter().map(|assignment| format!("--set={assignment}")));
         command.stdout(output.try_clone().context("share the log")?).stderr(output).kill_on_drop(true);
-        self.places[at].child = Some(command.spawn().context("start cache-node")?);
+        let child = match &self.cores {
+            Some(cores) => cores.start_on_nodes(at, || command.spawn())?,
+            None => command.spawn(),
+        };
+        self.places[at].child = Some(child.context("start cache-node")?);
         Ok(())
     }
 
@@ -155,13 +170,20 @@ impl Stage {
         statuses
     }
 
-    /// Waits until every shard has one owner, which knows all nodes as copies.
+    /// How many copies a shard has once all nodes are there.
+    fn copies(&self) -> usize {
+        let assigned = self.settings.assignments.iter().rev().find_map(|set| set.strip_prefix("cluster.copies="));
+        let copies = assigned.and_then(|copies| copies.parse().ok()).unwrap_or(COPIES);
+        copies.min(self.places.len())
+    }
+
+    /// Waits until every shard has one owner, which knows all its copies.
     pub(crate) async fn whole(&mut self) -> anyhow::Result<Vec<StatusReport>> {
         let deadline = Instant::now() + WHOLE_PATIENCE;
         loop {
             self.check()?;
             let statuses = self.statuses().await;
-            match whole(&statuses) {
+            match whole(&statuses, self.copies()) {
                 Ok(()) => return Ok(statuses.into_iter().flatten().collect()),
                 Err(seen) => ensure!(Instant::now() < deadline, "the ring is not whole: {seen}"),
             }
@@ -267,7 +289,7 @@ pub(crate) fn directory_bucket(directory: &Path) -> anyhow::Result<String> {
     Ok(format!("bucket.url=file://{}", bucket.display()))
 }
 
-fn whole(statuses: &[Option<StatusReport>]) -> Result<(), String> {
+fn whole(statuses: &[Option<StatusReport>], copies: usize) -> Result<(), String> {
     let mut owners = std::collections::BTreeMap::new();
     for (at, status) in statuses.iter().enumerate() {
         let status = status.as_ref().ok_or_else(|| format!("node {} does not answer", at + 1))?;
@@ -276,7 +298,7 @@ fn whole(statuses: &[Option<StatusReport>]) -> Result<(), String> {
         }
         for shard in &status.shards {
             let owned: &mut u64 = owners.entry(shard.shard).or_default();
-            *owned += u64::from(shard.role == "owner" && shard.copies.len() == statuses.len());
+            *owned += u64::from(shard.role == "owner" && shard.copies.len() == copies);
         }
     }
     match owners.iter().find(|(_, owners)| **owners != 1) {

@@ -27,9 +27,9 @@ pub(super) struct Chart {
 }
 
 /// A line of one group.
-struct Curve {
-    name: String,
-    points: Vec<(f64, f64)>,
+pub(super) struct Curve {
+    pub(super) name: String,
+    pub(super) points: Vec<(f64, f64)>,
 }
 
 type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
@@ -90,7 +90,7 @@ fn drop_last(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     points
 }
 
-fn draw(
+pub(super) fn draw(
     curves: Vec<Curve>,
     faults: &[(f64, String)],
     across: &dyn Fn(f64) -> String,

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytesize::ByteSize;
+use kennel_client::{FabricChoice, FabricSettings};
 use serde::{Deserialize, Serialize};
 
 use super::omb;
 
 /// The scenarios that come with the program, by name.
-const BUILTIN: [(&str, &str); 10] = [
+const BUILTIN: [(&str, &str); 13] = [
     ("ship", include_str!("../../scenarios/ship.toml")),
     ("read-hot", include_str!("../../scenarios/read-hot.toml")),
     ("follow", include_str!("../../scenarios/follow.toml")),
@@ -21,6 +22,9 @@ const BUILTIN: [(&str, &str); 10] = [
     ("s3-cost", include_str!("../../scenarios/s3-cost.toml")),
     ("quic-raw", include_str!("../../scenarios/quic-raw.toml")),
     ("shm", include_str!("../../scenarios/shm.toml")),
+    ("rdma", include_str!("../../scenarios/rdma.toml")),
+    ("most-ships", include_str!("../../scenarios/most-ships.toml")),
+    ("most-reads", include_str!("../../scenarios/most-reads.toml")),
 ];
 
 /// One load and what reads it.
@@ -57,8 +61,25 @@ pub struct Scenario {
 pub struct RingSection {
     /// How many.
     pub nodes: usize,
+    /// Cores that all of them have together, dealt out in turns; load and readers have this machine's others. 0: whoever needs
+    /// one has it.
+    pub cores: usize,
     /// Settings beyond their defaults, as `cache-node --set` takes them.
     pub set: Vec<String>,
+    /// The fabric over which nodes place answers and readers have them placed, where a reader asks for it.
+    pub fabric: FabricSection,
+}
+
+/// Which fabric, in libfabric's words. Nothing in front of a real card but another name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FabricSection {
+    /// The provider.
+    pub provider: String,
+    /// The device, where there are several.
+    pub domain: String,
+    /// The own address, for providers with addresses of IP; empty for those without.
+    pub source: String,
 }
 
 /// Rounds are measured one after the other; what changes between them is noise.
@@ -115,9 +136,15 @@ pub struct ReadSection {
     /// Most bytes of an answer.
     #[serde(default = "default_answer")]
     pub bytes: ByteSize,
+    /// Sessions that they share, each of which asks another node first.
+    #[serde(default = "default_sessions")]
+    pub sessions: u32,
     /// Out of the memory that a node on this host shares.
     #[serde(default)]
     pub shared_memory: bool,
+    /// Placed into the readers' memory by the ring's fabric. For answers of `fabric.min_bytes` and more.
+    #[serde(default)]
+    pub fabric: bool,
 }
 
 /// What a reader does.
@@ -154,7 +181,38 @@ pub enum FaultKind {
 
 impl Default for RingSection {
     fn default() -> Self {
-        Self { nodes: 3, set: Vec::new() }
+        Self { nodes: 3, cores: 0, set: Vec::new(), fabric: FabricSection::default() }
+    }
+}
+
+impl Default for FabricSection {
+    fn default() -> Self {
+        Self { provider: "tcp;ofi_rxm".to_owned(), domain: String::new(), source: "127.0.0.1".to_owned() }
+    }
+}
+
+impl FabricSection {
+    /// What a node is told, as `cache-node --set` takes it: that it must have this fabric.
+    pub(crate) fn assignments(&self) -> [String; 4] {
+        let Self { provider, domain, source } = self;
+        [
+            "fabric.mode=require".to_owned(),
+            format!("fabric.provider={provider}"),
+            format!("fabric.domain={domain}"),
+            format!("fabric.source={source}"),
+        ]
+    }
+
+    /// What a reader is told: the same.
+    pub(crate) fn settings(&self) -> FabricSettings {
+        let set = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let choice = FabricChoice {
+            provider: set(&self.provider),
+            domain: set(&self.domain),
+            source: set(&self.source),
+            ..FabricChoice::default()
+        };
+        FabricSettings { required: true, choice, ..FabricSettings::default() }
     }
 }
 
@@ -166,6 +224,10 @@ impl Default for TimeSection {
 
 fn one() -> u32 {
     1
+}
+
+fn default_sessions() -> u32 {
+    4
 }
 
 fn default_answer() -> ByteSize {
@@ -228,8 +290,13 @@ impl Scenario {
         }
         for read in &self.read {
             ensure!(read.readers >= 1, "read.readers: at least one");
+            ensure!(read.sessions >= 1, "read.sessions: at least one");
             ensure!(read.rate >= 0.0 && read.rate.is_finite(), "read.rate: not a number of reads");
             ensure!(read.bytes.as_u64() >= 1 && read.bytes.as_u64() <= 64 << 20, "read.bytes: 1 byte to 64 MiB");
+            ensure!(
+                !(read.shared_memory && read.fabric),
+                "read.fabric: an answer comes out of shared memory or by the fabric, not both"
+            );
             ensure!(
                 read.kind != ReadKind::Cold || self.before.is_some(),
                 "read.kind = \"cold\" needs `before.bytes`: what lies in the bucket"

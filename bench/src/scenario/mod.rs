@@ -15,6 +15,7 @@
 //! | `environment` | where it was found |
 //! | `table` | the result on a terminal |
 //! | `page`, `chart` | the result as one HTML page |
+//! | `scale` | a scenario again and again, with more cores and with more nodes |
 //! | `compare` | two results, and what differs beyond noise |
 //!
 //! Load is open-loop wherever a scenario gives a rate: messages and reads are due by the clock, and a time counts from when
@@ -34,10 +35,12 @@ pub(crate) mod raw;
 mod readers;
 mod record;
 mod run;
+mod scale;
 mod table;
 mod target;
 
 pub(crate) use environment::Environment;
+pub(crate) use file::FabricSection;
 pub(crate) use outcome::median;
 pub(crate) use table::time;
 
@@ -46,4 +49,5 @@ pub use file::Scenario;
 pub use outcome::Outcome;
 pub use raw::{RawServerArgs, raw_server};
 pub use run::{RunArgs, run};
+pub use scale::{ScaleArgs, scale};
 pub use target::TargetArgs;

@@ -61,7 +61,15 @@ pub(super) fn scenario(text: &str) -> anyhow::Result<Scenario> {
     let ship = ShipSection { partitions, active: 0, message_bytes: workload.message_size, messages_per_batch, rate };
     let backlog = ByteSize::b((workload.consumer_backlog_size_gb * 1e9) as u64);
     let followers = workload.topics * workload.subscriptions_per_topic * workload.consumer_per_subscription;
-    let group = |kind, readers| ReadSection { kind, readers, rate: 0.0, bytes: ByteSize::mib(1), shared_memory: false };
+    let group = |kind, readers| ReadSection {
+        kind,
+        readers,
+        rate: 0.0,
+        bytes: ByteSize::mib(1),
+        sessions: 4,
+        shared_memory: false,
+        fabric: false,
+    };
     let mut read = Vec::new();
     if followers > 0 {
         // A consumer has all partitions that the others of its subscription do not have: a follower for each.

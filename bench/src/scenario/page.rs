@@ -7,7 +7,8 @@ use super::chart;
 use super::outcome::{GroupOutcome, Outcome, RoundOutcome, median};
 use super::table::{bytes, time, verdict};
 
-const STYLE: &str = "
+/// Of all pages.
+pub(super) const STYLE: &str = "
 :root { --ink: #1c2530; --soft: #5d6b7a; --line: #dfe5eb; --fill: #f5f7f9; --good: #00745a; --bad: #b23b00; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 920px; margin: 2rem auto; padding: 0 1rem; }
@@ -53,9 +54,7 @@ pub(super) fn render(outcome: &Outcome) -> anyhow::Result<String> {
                 @for (title, what, chart) in &charts {
                     section {
                         h2 { (title) " " span class="soft" { (what) } }
-                        p class="legend" {
-                            @for (colour, name) in &chart.legend { i style=(format!("background: {colour}")) {} (name) }
-                        }
+                        (legend(chart))
                         (PreEscaped(&chart.svg))
                     }
                 }
@@ -67,6 +66,13 @@ pub(super) fn render(outcome: &Outcome) -> anyhow::Result<String> {
         }
     };
     Ok(page.into_string())
+}
+
+/// What a chart's lines are.
+pub(super) fn legend(chart: &chart::Chart) -> Markup {
+    html! {
+        p class="legend" { @for (colour, name) in &chart.legend { i style=(format!("background: {colour}")) {} (name) } }
+    }
 }
 
 fn figures(outcome: &Outcome) -> Markup {
@@ -164,6 +170,7 @@ fn asked(outcome: &Outcome) -> Markup {
                         (read.readers) " " (format!("{:?}", read.kind).to_lowercase()) ", at most " (read.bytes) " an answer"
                         @if read.rate > 0.0 { ", " (read.rate) " a second each" }
                         @if read.shared_memory { ", out of shared memory" }
+                        @if read.fabric { ", by the fabric " code { (scenario.ring.fabric.provider) } }
                     }
                 }
             }

@@ -10,14 +10,12 @@ use kennel_transport::tls::TlsIdentity;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout_at};
 
-use super::file::{ReadKind, ReadSection};
+use super::file::{FabricSection, ReadKind, ReadSection};
 use super::ledger::Ledger;
 use super::pace::Pace;
 use super::record::{Done, Recorder, Rounds};
 use crate::random::Random;
 
-/// Sessions of one kind of readers; more readers share them.
-const CLIENTS_MAX: u32 = 4;
 /// After what failed.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How long a node may take to offer its memory.
@@ -27,6 +25,7 @@ const ATTACH: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     pub(super) section: ReadSection,
+    pub(super) fabric: FabricSection,
     pub(super) ledger: Arc<Ledger>,
     pub(super) recorder: Arc<Recorder>,
     /// For each partition: where what was there before ends.
@@ -49,12 +48,14 @@ impl Readers {
         identity: &TlsIdentity,
     ) -> anyhow::Result<JoinSet<anyhow::Result<u64>>> {
         let mut clients = Vec::new();
-        for number in 0..self.section.readers.min(CLIENTS_MAX) as usize {
+        for number in 0..self.section.readers.min(self.section.sessions) as usize {
             // Each asks another node first, but out of memory only this host's.
             let mut addresses = nodes.to_vec();
             addresses.rotate_left(if self.section.shared_memory { 0 } else { number % nodes.len() });
             let local = self.section.shared_memory;
-            let client = Client::connect(ClientSettings { local, ..ClientSettings::new(addresses) }, identity).await?;
+            let fabric = self.section.fabric.then(|| self.fabric.settings());
+            let settings = ClientSettings { local, fabric, ..ClientSettings::new(addresses) };
+            let client = Client::connect(settings, identity).await?;
             if local {
                 wait_for_memory(&client).await?;
             }
@@ -194,7 +195,12 @@ async fn wait_for_memory(client: &Client) -> anyhow::Result<()> {
 }
 
 fn tier(fetched: &Fetched) -> String {
-    if fetched.from_shared_memory { "shared memory".to_owned() } else { format!("{:?}", fetched.served).to_lowercase() }
+    let served = format!("{:?}", fetched.served).to_lowercase();
+    match fetched {
+        Fetched { from_shared_memory: true, .. } => "shared memory".to_owned(),
+        Fetched { by_fabric: true, .. } => format!("{served}, by the fabric"),
+        _ => served,
+    }
 }
 
 /// Reads everything that was acknowledged from the beginning, and compares it.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
 use super::environment::Environment;
-use super::file::{ReadKind, Scenario, ShipSection};
+use super::file::{ReadKind, ReadSection, Scenario, ShipSection};
 use super::ledger::Ledger;
 use super::outcome::{BucketUse, FORMAT, GroupOutcome, Outcome, Proof, RoundUsage};
 use super::pace::Pace;
@@ -78,12 +78,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
     let mut scenario = Scenario::load(args.scenario.as_deref().context("a scenario")?)?;
     scenario.time.rounds = args.rounds.unwrap_or(scenario.time.rounds);
     scenario.time.round = args.round.unwrap_or(scenario.time.round);
-    let outcome = if scenario.needs_ring() {
-        let target = Target::open(&args.target, &scenario).await?;
-        Session::open(target, scenario).await?.run().await?
-    } else {
-        raw::run(scenario).await?
-    };
+    let outcome = measure(&args.target, scenario).await?;
     write_json(args.json.as_deref(), &outcome)?;
     if let Some(path) = &args.html {
         std::fs::write(path, page::render(&outcome)?).with_context(|| format!("write {}", path.display()))?;
@@ -94,6 +89,15 @@ pub async fn run(args: RunArgs) -> anyhow::Result<bool> {
     }
     say(&table::verdict(&outcome));
     Ok(outcome.proof.problems.is_empty())
+}
+
+/// What a scenario finds at a target.
+pub(super) async fn measure(target: &TargetArgs, scenario: Scenario) -> anyhow::Result<Outcome> {
+    if !scenario.needs_ring() {
+        return raw::run(scenario).await;
+    }
+    let target = Target::open(target, &scenario).await?;
+    Session::open(target, scenario).await?.run().await
 }
 
 /// A run under way.
@@ -249,6 +253,7 @@ impl Session {
             recorders.push(Arc::clone(&recorder));
             let readers = Readers {
                 section: section.clone(),
+                fabric: self.scenario.ring.fabric.clone(),
                 ledger: Arc::clone(&self.ledger),
                 recorder,
                 before: Arc::clone(before),
@@ -349,7 +354,7 @@ impl Session {
     }
 }
 
-fn read_outcome(read: &super::file::ReadSection, recorder: &Recorder) -> GroupOutcome {
+fn read_outcome(read: &ReadSection, recorder: &Recorder) -> GroupOutcome {
     let (word, timed) = match read.kind {
         ReadKind::Hot => ("read hot", "from when a read was due until its answer was there"),
         ReadKind::Follow => ("follow", "from when a batch was due at the source until a follower had it"),
@@ -357,8 +362,12 @@ fn read_outcome(read: &super::file::ReadSection, recorder: &Recorder) -> GroupOu
         ReadKind::Scan => ("scan", "of one answer"),
         ReadKind::RawQuic => ("raw quic", "of one round trip"),
     };
-    let shared = if read.shared_memory { ", shared memory" } else { "" };
-    recorder.outcome(format!("{word}{shared}"), timed, 0.0, read.rate > 0.0 || read.kind == ReadKind::Follow)
+    let way = match read {
+        ReadSection { shared_memory: true, .. } => ", shared memory",
+        ReadSection { fabric: true, .. } => ", fabric",
+        _ => "",
+    };
+    recorder.outcome(format!("{word}{way}"), timed, 0.0, read.rate > 0.0 || read.kind == ReadKind::Follow)
 }
 
 /// What was seen from outside.

@@ -19,6 +19,7 @@ use wal_shipper::ship::Ring;
 use super::file::Scenario;
 use super::outcome::BucketUse;
 use super::producers::Reach;
+use crate::measure::cores::Cores;
 use crate::measure::load::watch_views;
 use crate::measure::programs;
 use crate::measure::stage::{Stage, StageSettings, directory_bucket};
@@ -75,6 +76,9 @@ impl Target {
         if shares_memory {
             assignments.push(format!("listen.local={}", directory.join("node-1").join("local.sock").display()));
         }
+        if scenario.read.iter().any(|read| read.fabric) {
+            assignments.extend(scenario.ring.fabric.assignments());
+        }
         assignments.extend(args.assignments.iter().cloned());
         let nodes = scenario.ring.nodes;
         if args.one_process {
@@ -82,7 +86,11 @@ impl Target {
             return Self::inside(stage, nodes).await;
         }
         let programs = programs(args.programs.as_ref())?;
-        let mut stage = Stage::start(StageSettings { programs, directory, nodes, assignments })?;
+        let cores = match scenario.ring.cores {
+            0 => None,
+            cores => Some(Cores::deal(cores, nodes)?),
+        };
+        let mut stage = Stage::start_on(StageSettings { programs, directory, nodes, assignments }, cores)?;
         stage.whole().await?;
         Ok(Self::Processes(stage))
     }
