@@ -50,6 +50,7 @@ pub const REGRESSIONS: &[Regression] = &[
         5_206_410,
         "R3: a claimant came back and was shown an older claim than its own, and everybody waited for somebody else",
     ),
+    deep(5_865_625, "R9: an answer to a node's former process told of a newer epoch, and was not listened to"),
 ];
 
 /// A seed of a world with everything in it.

@@ -197,7 +197,8 @@ impl Shard {
                     self.after_step(step, effects);
                 }
             }
-            ShardMessage::CopyAck(ack) if ack.stamp.process != self.ground.config.process => {}
+            // What a copy holds of a former process's is nothing to this one; that it sealed a newer epoch is.
+            ShardMessage::CopyAck(ack) if ack.fenced.is_none() && ack.stamp.process != self.ground.config.process => {}
             ShardMessage::CopyAck(ack) => match &mut self.role {
                 Role::Owner(owner) => {
                     let tenure = owner.on_copy_ack(&mut self.ground, from, ack, effects);
