@@ -18,6 +18,8 @@ use crate::random::Random;
 
 /// After what failed.
 const AGAIN: Duration = Duration::from_millis(10);
+/// A copy hears of what was acknowledged when the shipper does, or a moment later: it may wait for that so long.
+const NEWS: Duration = Duration::from_secs(1);
 /// How long a node may take to offer its memory.
 const ATTACH: Duration = Duration::from_secs(10);
 
@@ -112,8 +114,8 @@ impl Readers {
                 continue;
             }
             let bytes_max = u32::try_from(self.section.bytes.as_u64()).context("checked to be small")?;
-            let request = FetchRequest { bytes_max, ..FetchRequest::at(self.ledger.partitions[partition].key, from) };
-            match client.fetch(request).await {
+            let request = FetchRequest::at(self.ledger.partitions[partition].key, from).waiting(NEWS);
+            match client.fetch(FetchRequest { bytes_max, ..request }).await {
                 Ok(fetched) => {
                     messages += self.count(partition, from, &fetched, due)?;
                     position = fetched.next;
@@ -159,7 +161,7 @@ impl Readers {
         // What the comparing takes is not the product's.
         let over = Instant::now();
         let seen = self.ledger.compare(partition, from, fetched)?;
-        ensure!(seen.messages > 0, "nothing at {from}, which was acknowledged");
+        ensure!(seen.messages > 0, "nothing at {from} a second after it was acknowledged");
         self.recorder.done(Done { due, over, messages: seen.messages, bytes: seen.bytes });
         self.recorder.tier(&tier(fetched));
         Ok(seen.messages)

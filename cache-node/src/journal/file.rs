@@ -42,6 +42,9 @@ pub(super) trait BlockFile: Send + Sync {
     }
 }
 
+/// What statfs(2) calls a file system in memory.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Storage {
@@ -202,8 +205,12 @@ impl BlockFile for DiskFile {
     }
 
     fn next_hole(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        // A file in memory gains nothing by being written ahead, and is looked through page by page for each answer.
+        if self.is_device || rustix::fs::fstatfs(&self.file)?.f_type == TMPFS {
+            return Ok(None);
+        }
         let size = rustix::fs::fstat(&self.file)?.st_size.cast_unsigned();
-        if self.is_device || from >= size {
+        if from >= size {
             return Ok(None);
         }
         let start = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(from))?;
@@ -238,6 +245,15 @@ mod tests {
         let mut read = [0; BLOCK];
         file.read_exact_at(&mut read, BLOCK as u64).expect("the disk works");
         assert_eq!((read, file.size().expect("a size")), ([7; BLOCK], 2 * BLOCK as u64));
+    }
+
+    #[test]
+    fn in_memory_no_space_is_worth_writing_ahead() {
+        let Ok(file) = tempfile::tempfile_in("/dev/shm") else { return };
+        let in_memory = rustix::fs::fstatfs(&file).expect("a file system").f_type == TMPFS;
+        let file = DiskFile { file, mode: IoMode::Buffered, is_device: false };
+        file.preallocate(2 * BLOCK as u64).expect("there is room");
+        assert!(!in_memory || file.next_hole(0).expect("it answers").is_none());
     }
 
     #[test]

@@ -209,7 +209,8 @@ impl Gather {
             return Gathered::Broken(format!("R8: no journal holds entry {from} of epoch {} below {end}", self.epoch));
         };
         self.holder = Some(*node);
-        self.round_at = ground.now + ground.config.timing.round;
+        // Whoever is slow is not asked for the same again and again.
+        self.round_at = ground.now + ground.config.timing.round * (1 << self.pulls);
         let pull = Pull { stamp: ground.stamp(self.by), gather: self.epoch, from, end };
         effects.send(*node, ShardMessage::Pull(pull));
         Gathered::Continues

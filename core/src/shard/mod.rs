@@ -28,6 +28,7 @@ pub mod io;
 mod note;
 mod owner;
 mod past;
+mod patience;
 mod publish;
 mod replication;
 mod resident;

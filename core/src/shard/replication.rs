@@ -1,7 +1,7 @@
 //! The owner's stream of entries to its followers, and what they hold of it (PROTOCOL R12).
 //!
-//! A follower's answers are cumulative, so the stream needs no bookkeeping per frame: silence makes it start again
-//! from what the follower said last.
+//! A follower's answers are cumulative, so the stream needs no bookkeeping per frame: silence beyond patience makes it
+//! start again from what the follower said last.
 
 use core::ops::Range;
 use core::time::Duration;
@@ -14,7 +14,12 @@ use super::flaw::Flaw;
 use super::ground::Ground;
 use super::holdings::Run;
 use super::io::Effects;
+use super::patience::Patience;
 use crate::time::Instant;
+
+/// So many answers that say nothing new say that what was sent is lost, as with TCP (RFC 5681, 3.2): fewer can be answers to
+/// what was sent before it.
+const STALE_MAX: u32 = 3;
 
 /// Entries `0..count` of this epoch are entries `from..` of an older one: followers may adopt them (PROTOCOL R10).
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +39,9 @@ struct Progress {
     sent: Lsn,
     sent_at: Instant,
     moved_at: Instant,
+    patience: Patience,
+    /// Answers since then that said nothing new, although more was sent.
+    stale: u32,
     /// What it holds of the gathered epoch.
     held: Range<Lsn>,
     heard_at: Option<Instant>,
@@ -79,6 +87,8 @@ impl Replication {
                 sent: Lsn(0),
                 sent_at: Instant::default(),
                 moved_at: ground.now,
+                patience: Patience::new(ground.config.timing.round),
+                stale: 0,
                 held: held(*journal),
                 heard_at: None,
                 alive_at: ground.now,
@@ -141,10 +151,17 @@ impl Replication {
         };
         // R12: nobody can hold what was never written.
         assert!(ack.durable <= end, "R12: journal {} claims {} of {end} entries", ack.journal, ack.durable);
+        let was_silent = follower.heard_at.is_none_or(|at| ground.now.since(at) >= follower.patience.get());
         follower.heard_at = Some(ground.now);
         follower.alive_at = ground.now;
         if ack.durable > follower.durable || ack.expected > follower.expected {
-            follower.moved_at = ground.now;
+            (follower.moved_at, follower.stale) = (ground.now, 0);
+            follower.patience.answered(ack.expected, ground.now);
+        } else {
+            follower.stale += u32::from(ack.expected < follower.sent);
+            if was_silent {
+                follower.patience.reset();
+            }
         }
         follower.durable = follower.durable.max(ack.durable);
         if ack.inline {
@@ -208,14 +225,22 @@ fn own_pace(heartbeat: Duration, shard: ShardId) -> Duration {
 }
 
 impl Progress {
-    /// Starts again from what the follower said last if what was sent brought no answer.
+    /// Starts again from what the follower said last, if what was sent brought no answer for too long, or if answers show that
+    /// it did not come: what is sent before them is answered before.
     fn restart_if_silent(&mut self, ground: &Ground, stored: Lsn) {
         self.sent = self.sent.max(stored);
-        let behind = self.expected < self.sent;
-        if behind && ground.now.since(self.moved_at) >= ground.config.timing.round {
-            self.sent = self.expected.max(stored);
-            self.moved_at = ground.now;
+        let unmoved = ground.now.since(self.moved_at);
+        let lost = self.stale >= STALE_MAX && unmoved >= ground.config.timing.round;
+        if self.expected >= self.sent || !(lost || unmoved >= self.patience.get()) {
+            return;
         }
+        if lost {
+            self.patience.lost(self.sent);
+        } else {
+            self.patience.in_vain(self.sent);
+        }
+        self.sent = self.expected.max(stored);
+        (self.moved_at, self.stale) = (ground.now, 0);
     }
 
     /// How many bytes may still be on their way.
@@ -255,6 +280,7 @@ impl Progress {
         }
         if let Some(last) = entries.last() {
             self.sent = last.lsn.next();
+            self.patience.sent(self.sent, ground.now);
         }
         entries
     }

@@ -5,14 +5,20 @@ use kennel_protocol::ids::{Epoch, Slot};
 use super::{flowing, seconds};
 use crate::world::World;
 
-/// Waits for a few stored slots and collects them.
+/// Waits for a few stored slots and collects them. Where another epoch begins meanwhile nothing is deleted, and it is tried there.
 fn collect(world: &mut World) -> (Epoch, Slot) {
-    let epoch = world.epoch();
-    world.wait_until("stored slots", move |world| world.stored_slot(epoch) >= Some(Slot(4)));
-    let start = world.stored_slot(epoch).expect("just seen");
-    world.collect_below(epoch, start);
-    world.wait_until("the deletion", move |world| world.bucket.slot(epoch, Slot(0)).is_none());
-    (epoch, start)
+    loop {
+        let epoch = world.epoch();
+        let is_over = move |world: &World| world.epoch() > epoch;
+        world.wait_until("stored slots", move |world| is_over(world) || world.stored_slot(epoch) >= Some(Slot(4)));
+        let Some(start) = world.stored_slot(epoch).filter(|_| !is_over(world)) else { continue };
+        world.collect_below(epoch, start);
+        let deleted = move |world: &World| world.bucket.slot(epoch, Slot(0)).is_none();
+        world.wait_until("the deletion", move |world| is_over(world) || deleted(world));
+        if deleted(world) {
+            return (epoch, start);
+        }
+    }
 }
 
 #[test]
