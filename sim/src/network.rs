@@ -1,8 +1,11 @@
 //! The network: which messages arrive, how often and when. Ends are numbered: nodes first, then shippers.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use kennel_core::time::Instant;
+use kennel_protocol::ids::{Epoch, Lsn};
+use kennel_protocol::wire::{Copy, CopySource};
 
 use crate::plan::Weather;
 use crate::stream::Stream;
@@ -17,12 +20,39 @@ pub struct Network {
     /// How many cuts lie on each directed link.
     cuts: Vec<u8>,
     stream: Stream,
+    copied: Copied,
+}
+
+/// Entries that owners sent to followers, bodies and all.
+#[derive(Debug, Clone, Default)]
+pub struct Copied {
+    /// How often an entry was sent.
+    pub sent: u64,
+    /// How many of those had been sent to the same follower before.
+    pub again: u64,
+    ends: BTreeMap<(usize, Epoch), Lsn>,
 }
 
 impl Network {
     /// A whole network between `ends` ends.
     pub fn new(ends: usize, seed: u64) -> Self {
-        Self { ends, cuts: vec![0; ends * ends], stream: Stream::new(seed, 0x6E65_7477) }
+        Self { ends, cuts: vec![0; ends * ends], stream: Stream::new(seed, 0x6E65_7477), copied: Copied::default() }
+    }
+
+    /// Counts what an owner sends.
+    pub fn count(&mut self, to: usize, copy: &Copy) {
+        let Copied { sent, again, ends } = &mut self.copied;
+        let end = ends.entry((to, copy.stamp.epoch)).or_default();
+        for entry in copy.entries.iter().filter(|entry| matches!(entry.source, CopySource::Inline(_))) {
+            *sent += 1;
+            *again += u64::from(entry.lsn < *end);
+            *end = (*end).max(entry.lsn.next());
+        }
+    }
+
+    /// What owners sent.
+    pub fn copied(&self) -> &Copied {
+        &self.copied
     }
 
     /// When a message sent now arrives: never, once or twice.

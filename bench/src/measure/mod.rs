@@ -6,6 +6,7 @@
 //! | `outage` | the bucket goes away under load: refusals, hot reads, time to drain |
 //! | `fabric` | answers written into a reader's memory beside answers over QUIC |
 //! | `same_host` | a reader on the node's own host, out of shared memory and over QUIC |
+//! | `bulk` | large fetches with several under way, beside bare quinn |
 //! | `one_process` | a node, a shipper and a reader in this process, for profilers and counts |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
 //! | `stage` | the processes |
@@ -17,6 +18,7 @@
 //!
 //! It looks from outside: sockets, signals, `/status`. It judges by bars, and says each number whether a bar is met or not.
 
+mod bulk;
 pub(crate) mod cores;
 mod fabric;
 mod failover;

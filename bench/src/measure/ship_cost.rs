@@ -136,17 +136,18 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
         let sync = tokio::task::block_in_place(|| disk.write())?;
         rounds.push(Round { ship, sync, trip, processors: Processors::now()? });
     }
-    let report = judge(&rounds, disk.direct);
+    let report = judge(&rounds, disk.direct)?;
     write_json(args.json.as_deref(), &report)?;
     tell(&report);
     Ok(report.bars_met)
 }
 
-fn judge(rounds: &[Round], direct: bool) -> ShipCostReport {
+fn judge(rounds: &[Round], direct: bool) -> anyhow::Result<ShipCostReport> {
     let counted = &rounds[WARM_UP as usize - 1..];
     // The system adds up what is withheld when its clock ticks: perhaps only in the next round.
     let quiet = |of: &[Round]| of[2].processors.has_all_since(of[0].processors);
     let undisturbed: Vec<_> = counted.windows(3).filter(|of| quiet(of)).map(|of| of[1]).collect();
+    ensure!(!undisturbed.is_empty(), "the machine's host withheld time in every round: there is nothing to judge by");
     let of = |rounds: &[Round]| {
         let ship = Figures::of(rounds.iter().map(|round| round.ship));
         let sync = Figures::of(rounds.iter().map(|round| round.sync));
@@ -161,7 +162,7 @@ fn judge(rounds: &[Round], direct: bool) -> ShipCostReport {
     let left_out = 1.0 - undisturbed.len() as f64 / (counted.len() - 2) as f64;
     let withheld = counted[counted.len() - 1].processors.withheld_since(counted[0].processors);
     let bars_met = ratio_p99 <= 2.5;
-    ShipCostReport {
+    Ok(ShipCostReport {
         ship,
         sync,
         round_trip,
@@ -172,7 +173,7 @@ fn judge(rounds: &[Round], direct: bool) -> ShipCostReport {
         withheld,
         direct,
         bars_met,
-    }
+    })
 }
 
 fn tell(report: &ShipCostReport) {

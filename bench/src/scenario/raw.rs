@@ -127,9 +127,7 @@ impl RawPeer {
         if quinn.local_addr()?.is_ipv6() {
             address.set_ip(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into());
         }
-        let connection = quinn.connect_with(config, address, name)?.await?;
-        let (send, receive) = connection.open_bi().await?;
-        Ok(RawStream { send, receive, chunks: vec![Bytes::new(); 64], _connection: connection })
+        RawStream::open(quinn.connect_with(config, address, name)?.await?).await
     }
 
     /// Where it answers the same over TCP.
@@ -148,10 +146,20 @@ pub(crate) struct RawStream {
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     chunks: Vec<Bytes>,
-    _connection: quinn::Connection,
+    connection: quinn::Connection,
 }
 
 impl RawStream {
+    /// One more on the same connection.
+    pub(crate) async fn another(&self) -> anyhow::Result<Self> {
+        Self::open(self.connection.clone()).await
+    }
+
+    async fn open(connection: quinn::Connection) -> anyhow::Result<Self> {
+        let (send, receive) = connection.open_bi().await?;
+        Ok(Self { send, receive, chunks: vec![Bytes::new(); 64], connection })
+    }
+
     /// Asks for so many bytes and takes them as they come, without a copy.
     pub(crate) async fn ask(&mut self, bytes: u64) -> anyhow::Result<()> {
         self.send.write_all(&bytes.to_le_bytes()).await?;

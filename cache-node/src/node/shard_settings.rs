@@ -29,14 +29,18 @@ const UNSTORED_ENTRIES_MAX: u64 = 2 << 20;
 /// Entries of one object. Its index stays far below the format's limit.
 const OBJECT_ENTRIES_MAX: usize = 32_768;
 
-/// Bodies in one copy frame.
-const COPY_BYTES_MAX: u64 = 1 << 20;
+/// Bodies in one copy frame. The frames of all shards take turns in a session, and a shard whose frame takes longer than the
+/// owner's timeout to come round counts as silent: with 1 MiB, busy rings took over from owners that were only slow.
+const COPY_BYTES_MAX: u64 = 256 << 10;
 
 /// Entries in one copy frame; the wire allows more.
 const COPY_ENTRIES_MAX: usize = 1024;
 
-/// Bytes on the way to one follower of one shard.
-const COPY_WINDOW_BYTES: u64 = 16 << 20;
+/// Bodies in one answer to a claimant, which asks for the next when it has the last.
+const PULLED_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes on the way to one follower of one shard: 200 MB/s where a sync takes 10 ms.
+const COPY_WINDOW_BYTES: u64 = 2 << 20;
 
 /// Slots that a claimant reads ahead: at 30 ms a read, sixteen bring 500 slots a second.
 const WALK_WINDOW: u64 = 16;
@@ -84,6 +88,7 @@ pub(super) fn shard_config(settings: &Settings, foundation: &Foundation, shard: 
             unstored_bytes_max: if keeps_bodies { unstored } else { unstored.min(UNSTORED_MEMORY_BYTES_MAX) },
             unstored_entries_max: UNSTORED_ENTRIES_MAX,
             copy_bytes_max: COPY_BYTES_MAX,
+            pulled_bytes_max: PULLED_BYTES_MAX,
             copy_entries_max: COPY_ENTRIES_MAX,
             copy_window_bytes: COPY_WINDOW_BYTES,
             walk_window: WALK_WINDOW,

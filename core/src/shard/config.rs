@@ -82,8 +82,10 @@ pub struct Sizes {
     pub unstored_bytes_max: u64,
     /// The same for how many entries wait: each costs memory for its head, wherever its body lies.
     pub unstored_entries_max: u64,
-    /// Most bytes of bodies in one `Copy` or `Pulled`.
+    /// Most bytes of bodies in one `Copy`.
     pub copy_bytes_max: u64,
+    /// Most bytes of bodies in one `Pulled`.
+    pub pulled_bytes_max: u64,
     /// Most entries in one `Copy` or `Pulled`.
     pub copy_entries_max: usize,
     /// Most bytes on the way to one follower.

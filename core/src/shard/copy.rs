@@ -81,13 +81,13 @@ impl Ground {
             let mut bytes = 0;
             for (lsn, entry) in run.range(pull.from, pull.end) {
                 bytes += entry.body_len();
-                let full = bytes > sizes.copy_bytes_max || entries.len() >= sizes.copy_entries_max;
+                let full = bytes > sizes.pulled_bytes_max || entries.len() >= sizes.copy_entries_max;
                 if entry.is_away() || (full && !entries.is_empty()) {
                     break;
                 }
                 entries.push(NumberedEntry { lsn, entry: entry.clone() });
             }
-            let away = run.away(pull.from, pull.end, sizes.copy_bytes_max);
+            let away = run.away(pull.from, pull.end, sizes.pulled_bytes_max);
             if entries.is_empty() && !away.is_empty() {
                 effects.load(pull.gather, away);
                 self.pulls_waiting.push((from, pull));

@@ -17,8 +17,8 @@ use super::io::Effects;
 use super::patience::Patience;
 use crate::time::Instant;
 
-/// So many answers that say nothing new say that what was sent is lost, as with TCP (RFC 5681, 3.2): fewer can be answers to
-/// what was sent before it.
+/// So many answers that say nothing new, and came late enough to be answers to it, say that what was sent is lost; fewer may have
+/// overtaken each other. TCP does the same (RFC 5681, 3.2).
 const STALE_MAX: u32 = 3;
 
 /// Entries `0..count` of this epoch are entries `from..` of an older one: followers may adopt them (PROTOCOL R10).
@@ -158,7 +158,9 @@ impl Replication {
             (follower.moved_at, follower.stale) = (ground.now, 0);
             follower.patience.answered(ack.expected, ground.now);
         } else {
-            follower.stale += u32::from(ack.expected < follower.sent);
+            // Until then it may answer what was sent before.
+            let answers_it = ground.now.since(follower.moved_at) >= follower.patience.get() / 2;
+            follower.stale += u32::from(answers_it && ack.expected < follower.sent);
             if was_silent {
                 follower.patience.reset();
             }

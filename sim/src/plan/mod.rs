@@ -349,6 +349,7 @@ fn sizes() -> Sizes {
         unstored_bytes_max: 64 << 10,
         unstored_entries_max: 4096,
         copy_bytes_max: 4096,
+        pulled_bytes_max: 4096,
         copy_entries_max: 32,
         copy_window_bytes: 16 << 10,
         walk_window: 4,
@@ -366,6 +367,7 @@ fn draw_sizes(sizes: &mut Sizes, stream: &mut Stream) {
     // Half of the worlds keep everything in memory.
     sizes.resident_bytes_max = if stream.chance(500) { 256 << stream.below(8) } else { u64::MAX };
     sizes.copy_bytes_max = 1024 << stream.below(4);
+    sizes.pulled_bytes_max = sizes.copy_bytes_max;
     sizes.copy_entries_max = 2 + stream.index(32);
     sizes.copy_window_bytes = sizes.copy_bytes_max << stream.below(4);
     sizes.walk_window = 1 + stream.below(8);

@@ -72,3 +72,21 @@ fn acknowledgements_go_on_while_the_bucket_is_away() {
     assert!(world.acknowledged() > acknowledged + 20, "R32: the journals' quorum is enough");
     world.end_well();
 }
+
+/// F17: followers answer, but later than an owner waits at first, as they do where nodes have more to do than they can.
+#[test]
+fn followers_that_are_slow_are_not_sent_everything_twice() {
+    let mut plan = Plan::calm(3);
+    plan.timing.owner_timeout = seconds(2);
+    plan.workload.append_every = plan.timing.round * 2;
+    (plan.weather.delay_min, plan.weather.delay_max) = (plan.timing.round, plan.timing.round);
+    let mut world = flows(World::new(plan, 17, Trace::recording()));
+    world.pass(seconds(3));
+    let before = world.copied().clone();
+    world.pass(seconds(20));
+    let after = world.copied();
+    let (sent, again) = (after.sent - before.sent, after.again - before.again);
+    assert!(sent > 50, "{sent} entries were sent");
+    assert!(again * 20 < sent, "{again} of {sent} entries were sent again");
+    world.end_well();
+}

@@ -226,6 +226,9 @@ impl World {
         self.judge(verdict);
         let verdict = seal_answer_is_durable(&self.nodes[from].journal, &message);
         self.judge(verdict);
+        if let ShardMessage::Copy(copy) = &message {
+            self.network.count(to, copy);
+        }
         let [first, second] = self.network.arrivals(&self.plan.weather, from, to, self.now);
         if let Some(at) = second {
             self.queue.push(at, Event::Peer { from, to, message: message.clone() });

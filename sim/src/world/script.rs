@@ -8,6 +8,7 @@ use kennel_protocol::object::LogPosition;
 
 use super::{PutFate, World};
 use crate::event::Event;
+use crate::network::Copied;
 use crate::node::Node;
 use crate::oracle::Violation;
 
@@ -70,6 +71,11 @@ impl World {
     /// How many messages were acknowledged to shippers.
     pub fn acknowledged(&self) -> u64 {
         self.oracle.marks.acknowledged().map(|(_, offset)| offset.0).sum()
+    }
+
+    /// What owners have sent to followers.
+    pub fn copied(&self) -> &Copied {
+        self.network.copied()
     }
 
     /// Kills a process until it is started by hand.
