@@ -237,14 +237,14 @@ fn chart(steps: &[Step], axis: Axis) -> anyhow::Result<Option<Chart>> {
     let points: Vec<_> = steps
         .iter()
         .filter(|step| step.axis == axis)
-        .map(|step| (step.cores as f64, step.messages_per_second / 1e3))
+        .map(|step| (step.cores as f64, step.messages_per_second / 1e6))
         .collect();
     let [first, .., last] = points[..] else { return Ok(None) };
     let proportion = vec![(0.0, 0.0), (last.0, first.1 / first.0 * last.0)];
     let found = Curve { name: "found".to_owned(), points };
     let proportion = Curve { name: "in proportion to the first".to_owned(), points: proportion };
     let across = move |at: f64| format!("{at:.0} {}", axis.word());
-    Ok(Some(draw(vec![found, proportion], &[], &across, &|value| format!("{value:.0} k/s"))?))
+    Ok(Some(draw(vec![found, proportion], &[], &across, &|value| format!("{value:.1} M/s"))?))
 }
 
 const AXES: [(Axis, &str); 2] =
