@@ -1,4 +1,4 @@
-//! Sessions over QUIC: one UDP socket that listens and connects, mutual TLS always.
+//! Sessions over QUIC: a UDP socket that listens and connects, or several that listen and one that connects; mutual TLS always.
 //!
 //! This file is the endpoint. What was measured about QUIC is in `settings`; frames and lanes are above and unknown
 //! here.
@@ -10,7 +10,7 @@ mod socket;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use quinn::{
     ClientConfig, ConnectError as QuinnConnectError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
 };
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::close::{CloseCode, SessionError};
 use crate::session::{ConnectError, Connector, Listener, ListenerClosed, Session, bounded_reason};
@@ -36,20 +36,30 @@ pub use socket::SocketBuffers;
 /// How long a handshake may take, on either side: some round trips of the slowest network, and a busy peer.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 
-/// Handshakes at once; each costs a millisecond of CPU. Further peers are told to come again.
+/// Handshakes at once and socket; each costs a millisecond of CPU. Further peers are told to come again.
 const HANDSHAKES_MAX: usize = 256;
 
 /// Sessions that wait to be accepted.
 const SESSIONS_WAITING_MAX: usize = 64;
 
-/// One UDP socket with everything that goes over it. Cheap to clone.
+/// UDP sockets with everything that goes over them. Cheap to clone.
 #[derive(Clone)]
 pub struct QuicEndpoint {
+    /// From which sessions are opened.
     endpoint: quinn::Endpoint,
+    /// At the address; if it is one, it is the same.
+    listening: Arc<[quinn::Endpoint]>,
     buffers: SocketBuffers,
     server_crypto: Arc<QuicServerConfig>,
     client_crypto: Arc<QuicClientConfig>,
     settings: Arc<QuicSettings>,
+}
+
+/// An endpoint of quinn's over a socket.
+fn over(socket: UdpSocket) -> io::Result<quinn::Endpoint> {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(PACKET_BYTES_MAX).expect("within QUIC's bounds");
+    quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
 }
 
 /// Why an endpoint could not be made. All of them: fix.
@@ -80,14 +90,21 @@ impl QuicEndpoint {
     pub fn bind(address: SocketAddr, identity: &TlsIdentity, settings: QuicSettings) -> Result<Self, BindError> {
         settings.check().map_err(BindError::Settings)?;
         let fail = |source| BindError::Socket { address, source };
-        let (socket, buffers) = socket::bind(address, settings.socket_buffer_bytes as usize).map_err(fail)?;
-        let mut config = EndpointConfig::default();
-        config.max_udp_payload_size(PACKET_BYTES_MAX).expect("within QUIC's bounds");
-        let endpoint = quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime)).map_err(fail)?;
+        let buffer_bytes = settings.socket_buffer_bytes as usize;
+        let (sockets, buffers) = socket::bind(address, settings.sockets, buffer_bytes).map_err(fail)?;
+        let listening: Vec<_> = sockets.into_iter().map(over).collect::<Result<_, _>>().map_err(fail)?;
+        let endpoint = if let [single] = &listening[..] {
+            single.clone()
+        } else {
+            // Answers to what leaves from a shared address come back to any of its sockets.
+            let (own, _) = socket::bind(SocketAddr::new(address.ip(), 0), 1, buffer_bytes).map_err(fail)?;
+            own.into_iter().map(over).next().expect("one was asked for").map_err(fail)?
+        };
         let server_crypto = QuicServerConfig::try_from(identity.server_config()).map_err(BindError::Crypto)?;
         let client_crypto = QuicClientConfig::try_from(identity.client_config()).map_err(BindError::Crypto)?;
         Ok(Self {
             endpoint,
+            listening: listening.into(),
             buffers,
             server_crypto: Arc::new(server_crypto),
             client_crypto: Arc::new(client_crypto),
@@ -112,21 +129,25 @@ impl QuicEndpoint {
     /// Starts to take sessions. One listener at a time: a second one would share the sessions with the first.
     pub fn listen(&self) -> Result<QuicListener, BindError> {
         // The address kind is not known yet: each handshake gets the settings of its own path.
-        self.endpoint.set_server_config(Some(self.server_config(Ipv4Addr::UNSPECIFIED.into())));
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let address = self.endpoint.local_addr().map_err(|source| BindError::Socket { address, source })?;
+        let address = self.local_address().map_err(|source| BindError::Socket { address, source })?;
         let (sender, sessions) = mpsc::channel(SESSIONS_WAITING_MAX);
-        let task = tokio::spawn(Greeter { endpoint: self.clone(), sessions: sender }.run());
-        Ok(QuicListener { endpoint: self.clone(), address: canonical(address), sessions, task })
+        let mut greeters = JoinSet::new();
+        for listening in self.listening.iter() {
+            listening.set_server_config(Some(self.server_config(Ipv4Addr::UNSPECIFIED.into())));
+            let (listening, endpoint, sessions) = (listening.clone(), self.clone(), sender.clone());
+            greeters.spawn(Greeter { listening, endpoint, sessions }.run());
+        }
+        Ok(QuicListener { endpoint: self.clone(), address, sessions, greeters })
     }
 
-    /// A way to connect from this socket.
+    /// A way to connect from here.
     pub fn connector(&self) -> QuicConnector {
         QuicConnector { endpoint: self.clone() }
     }
 
     /// quinn itself over this socket, with its certificates and settings, taking connections: what sessions are measured
-    /// against. For an endpoint that does not listen.
+    /// against. For an endpoint of one socket that does not listen.
     pub fn bare_server(&self) -> quinn::Endpoint {
         self.endpoint.set_server_config(Some(self.server_config(Ipv4Addr::LOCALHOST.into())));
         self.endpoint.clone()
@@ -137,19 +158,26 @@ impl QuicEndpoint {
         (self.endpoint.clone(), self.client_config(Ipv4Addr::LOCALHOST.into()), SERVER_NAME)
     }
 
-    /// Where the socket is bound.
+    /// Where it listens, if it does.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr().map(canonical)
+        self.listening[0].local_addr().map(canonical)
     }
 
-    /// What the kernel granted of the socket buffers; a shortfall was logged when the endpoint was bound.
+    /// What the kernel granted of each socket's buffers; a shortfall was logged when the endpoint was bound.
     pub fn socket_buffers(&self) -> SocketBuffers {
         self.buffers
     }
 
+    /// How many sessions each socket at the address has.
+    pub fn sessions_by_socket(&self) -> Vec<usize> {
+        self.listening.iter().map(quinn::Endpoint::open_connections).collect()
+    }
+
     /// Ends all sessions and takes no new ones. Asks only; see [`QuicEndpoint::drained`].
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.endpoint.close(VarInt::from_u32(code.number()), bounded_reason(reason).as_bytes());
+        for endpoint in self.all() {
+            endpoint.close(VarInt::from_u32(code.number()), bounded_reason(reason).as_bytes());
+        }
     }
 
     /// Waits until every peer had its chance to hear of the end.
@@ -157,7 +185,14 @@ impl QuicEndpoint {
     /// # Cancel safety
     /// Safe.
     pub async fn drained(&self) {
-        self.endpoint.wait_idle().await;
+        for endpoint in self.all() {
+            endpoint.wait_idle().await;
+        }
+    }
+
+    /// The one that connects, and those that listen. With one socket that is the same one twice, to no harm.
+    fn all(&self) -> impl Iterator<Item = &quinn::Endpoint> {
+        core::iter::once(&self.endpoint).chain(self.listening.iter())
     }
 
     fn server_config(&self, peer: IpAddr) -> ServerConfig {
@@ -186,7 +221,7 @@ pub struct QuicListener {
     endpoint: QuicEndpoint,
     address: SocketAddr,
     sessions: mpsc::Receiver<Arc<dyn Session>>,
-    task: JoinHandle<()>,
+    greeters: JoinSet<()>,
 }
 
 #[async_trait]
@@ -200,8 +235,10 @@ impl Listener for QuicListener {
     }
 
     fn close(&mut self) {
-        self.endpoint.endpoint.set_server_config(None);
-        self.task.abort();
+        for listening in self.endpoint.listening.iter() {
+            listening.set_server_config(None);
+        }
+        self.greeters.abort_all();
         self.sessions.close();
     }
 }
@@ -212,8 +249,9 @@ impl Drop for QuicListener {
     }
 }
 
-/// The task of a listener: handshakes run side by side, so that a slow peer holds up nobody.
+/// A listener's task for one socket: handshakes run side by side, so that a slow peer holds up nobody.
 struct Greeter {
+    listening: quinn::Endpoint,
     endpoint: QuicEndpoint,
     sessions: mpsc::Sender<Arc<dyn Session>>,
 }
@@ -223,7 +261,7 @@ impl Greeter {
         let mut handshakes = JoinSet::new();
         loop {
             tokio::select! {
-                incoming = self.endpoint.endpoint.accept() => match incoming {
+                incoming = self.listening.accept() => match incoming {
                     Some(incoming) if handshakes.len() >= HANDSHAKES_MAX => incoming.refuse(),
                     Some(incoming) => {
                         let config = Arc::new(self.endpoint.server_config(canonical(incoming.remote_address()).ip()));

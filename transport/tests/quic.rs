@@ -124,6 +124,34 @@ async fn one_socket_listens_and_connects() {
 }
 
 #[tokio::test]
+async fn several_sockets_share_an_address_and_all_of_them_take_sessions() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ca = authority(dir.path());
+    let identity = TlsIdentity::load(&ca.ca, &ca.node.certificate, &ca.node.key).expect("an identity");
+    let shared = QuicSettings { sockets: 2, ..QuicSettings::default() };
+    let (node, other) = (QuicEndpoint::bind(ANY, &identity, shared).expect("a free port"), endpoint(&ca, &ca.node));
+    let (mut listener, mut other_listens) = (node.listen().expect("a listener"), other.listen().expect("a listener"));
+    let mut sessions = Vec::new();
+    // The kernel chooses: that all of 32 come to one of two sockets happens once in 2^31 times.
+    for _ in 0..32 {
+        let reader = endpoint(&ca, &ca.client);
+        let (there, here) = meet(&reader, &mut listener).await;
+        let (lane, accepted) = tokio::join!(there.open(Lane::Control), here.accept());
+        sessions.push((lane.expect("a lane"), accepted.expect("a lane"), there, here, reader));
+    }
+    let taken = node.sessions_by_socket();
+    assert!(taken.len() == 2 && taken.iter().sum::<usize>() == 32 && taken.iter().all(|taken| *taken > 0), "{taken:?}");
+    let (there, here) = meet(&node, &mut other_listens).await;
+    assert_ne!(here.peer().address, listener.local_address(), "what it opens comes from a socket of its own");
+    there.open(Lane::Control).await.expect("a lane");
+    node.close(CloseCode::from(kennel_protocol::wire::ErrorCode::Stopping), "the node is stopping");
+    for (.., there, _, _) in &sessions {
+        assert!(matches!(there.closed().await, SessionError::ClosedByPeer { .. }));
+    }
+    timeout(Duration::from_secs(10), node.drained()).await.expect("nothing is left");
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_silence() {
     let dir = tempfile::tempdir().expect("a directory");
     let ca = authority(dir.path());

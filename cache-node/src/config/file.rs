@@ -134,6 +134,7 @@ pub(super) struct Local {
 pub(super) struct Quic {
     pub(super) packet_bytes_initial: u16,
     pub(super) packet_bytes_max: u16,
+    pub(super) sockets: u16,
     pub(super) socket_buffer: Size,
     pub(super) send_window: Size,
     pub(super) packets_per_ack: u32,

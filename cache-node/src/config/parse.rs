@@ -43,6 +43,8 @@ const LOCAL_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 const PACKET_BYTES: RangeInclusive<u16> = PACKET_BYTES_MIN..=PACKET_BYTES_MAX;
 /// Below, each window is a few packets; above, the kernel is never asked for so much.
 const SOCKET_BYTES: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// More sockets than cores keep no core busier.
+const SOCKETS: RangeInclusive<u16> = 0..=64;
 /// QUIC's own default at one end; at the other, a lost packet is noticed too late.
 const PACKETS_PER_ACK: RangeInclusive<u32> = 1..=100;
 /// Nodes notice a silent session sooner than others: a reader's question to a dead owner waits for it.
@@ -269,6 +271,10 @@ impl Check<'_> {
         let packet_bytes_max = self.within("quic.packet_bytes_max", quic.packet_bytes_max, PACKET_BYTES)?;
         let initial = PACKET_BYTES_MIN..=packet_bytes_max;
         let packet_bytes_initial = self.within("quic.packet_bytes_initial", quic.packet_bytes_initial, initial)?;
+        let sockets = match self.within("quic.sockets", quic.sockets, SOCKETS)? {
+            0 => sockets_for(std::thread::available_parallelism().map_or(1, Into::into)),
+            some => some,
+        };
         let socket_buffer = self.size("quic.socket_buffer", quic.socket_buffer.0, SOCKET_BYTES)?;
         let window = *SOCKET_BYTES.start()..=socket_buffer;
         let send_window = self.size("quic.send_window", quic.send_window.0, window)?;
@@ -278,6 +284,7 @@ impl Check<'_> {
             packet_bytes_initial,
             packet_bytes_loopback: packet_bytes_max,
             packet_bytes_probe_max: packet_bytes_max,
+            sockets,
             socket_buffer_bytes: small(socket_buffer),
             send_window_bytes: small(send_window),
             packets_per_ack,
@@ -334,6 +341,11 @@ impl Check<'_> {
         let (from, to) = (words(*allowed.start()), words(*allowed.end()));
         Err(self.0.refuse(key, format!("{} is outside {from} to {to}", words(value))))
     }
+}
+
+/// One for every four cores: a socket's task takes in what some three others work off.
+pub(super) fn sockets_for(cores: usize) -> u16 {
+    u16::try_from(cores / 4).unwrap_or(u16::MAX).clamp(1, *SOCKETS.end())
 }
 
 fn words(span: Duration) -> String {

@@ -44,8 +44,17 @@ fn the_defaults_are_valid_and_say_what_they_seem_to() {
     assert_eq!(settings.fabric, None);
     let defaults = QuicSettings::default();
     let (idle_timeout, keep_alive_interval) = (Duration::from_secs(3), Duration::from_secs(1));
-    let expected = QuicSettings { idle_timeout, keep_alive_interval, ..defaults };
+    let sockets = settings.quic.sockets;
+    let expected = QuicSettings { sockets, idle_timeout, keep_alive_interval, ..defaults };
     assert_eq!(settings.quic, expected, "the file and the library agree on what was measured to be best");
+}
+
+#[test]
+fn sockets_are_as_many_as_was_said_or_as_fit_the_machine() {
+    assert_eq!(set(&["quic.sockets=3"]).expect("valid").quic.sockets, 3);
+    assert_eq!([1, 2, 7, 8, 16, 1_000].map(parse::sockets_for), [1, 1, 1, 2, 4, 64]);
+    let error = set(&["quic.sockets=65"]).expect_err("too many");
+    assert!(error.to_string().contains("quic.sockets"), "{error}");
 }
 
 #[test]
