@@ -82,6 +82,7 @@ impl Target {
         assignments.extend(args.assignments.iter().cloned());
         let nodes = scenario.ring.nodes;
         if args.one_process {
+            ensure!(scenario.ring.cores == 0, "this scenario gives nodes cores of their own, which needs processes");
             let stage = Stage::set(StageSettings { programs: PathBuf::new(), directory, nodes, assignments })?;
             return Self::inside(stage, nodes).await;
         }
@@ -108,7 +109,8 @@ impl Target {
 
     fn remote(args: &TargetArgs, scenario: &Scenario) -> anyhow::Result<Self> {
         ensure!(scenario.fault.is_none(), "this scenario kills nodes, and --ring names nodes of somebody else");
-        ensure!(scenario.ring.set.is_empty(), "this scenario sets nodes up, and --ring names nodes that run already");
+        let leaves_alone = scenario.ring.set.is_empty() && scenario.ring.cores == 0;
+        ensure!(leaves_alone, "this scenario sets nodes up, and --ring names nodes that run already");
         let mut addresses = Vec::new();
         for address in &args.ring {
             addresses.extend(address.to_socket_addrs().with_context(|| format!("`{address}` is not an address"))?);

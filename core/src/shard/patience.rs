@@ -19,6 +19,8 @@ const LONGEST: u32 = 8;
 pub(crate) struct Patience {
     shortest: Duration,
     now: Duration,
+    /// What an answer took lately; not longer for having waited in vain.
+    took: Duration,
     /// What is waited for to learn how long answers take, and since when.
     timed: Option<(Lsn, Instant)>,
     /// Up to here it may have been sent twice.
@@ -27,12 +29,17 @@ pub(crate) struct Patience {
 
 impl Patience {
     pub(crate) fn new(shortest: Duration) -> Self {
-        Self { shortest, now: shortest, timed: None, again: Lsn(0) }
+        Self { shortest, now: shortest, took: Duration::ZERO, timed: None, again: Lsn(0) }
     }
 
     /// How long to wait.
     pub(crate) fn get(&self) -> Duration {
         self.now
+    }
+
+    /// What an answer takes: what comes sooner may answer what was sent before.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
     }
 
     /// Something was sent that is answered once the peer has all up to `end`.
@@ -46,6 +53,7 @@ impl Patience {
     pub(crate) fn answered(&mut self, end: Lsn, now: Instant) {
         if let Some((_, since)) = self.timed.take_if(|(awaited, _)| *awaited <= end) {
             // What is slow is learned at once, what is quicker bit by bit.
+            self.took = now.since(since).max(self.took / 4 * 3);
             self.set((now.since(since) * 2).max(self.now / 4 * 3));
         }
     }
@@ -61,9 +69,11 @@ impl Patience {
         (self.timed, self.again) = (None, self.again.max(end));
     }
 
-    /// The peer is back: what it did not get is lost, and need not be waited for.
-    pub(crate) fn reset(&mut self) {
-        self.now = self.shortest;
+    /// The peer is back: what it did not get, of all up to `end`, is lost and need not be waited for, and how long it was away says
+    /// nothing about its answers.
+    pub(crate) fn back(&mut self, end: Lsn) {
+        self.lost(end);
+        (self.now, self.took) = (self.shortest, Duration::ZERO);
     }
 
     fn set(&mut self, patience: Duration) {
@@ -93,6 +103,7 @@ mod tests {
         patience.sent(Lsn(12), at(300));
         patience.answered(Lsn(12), at(301));
         assert_eq!(patience.get(), Duration::from_millis(450), "three quarters");
+        assert_eq!(patience.took(), Duration::from_millis(225), "and of 300");
     }
 
     #[test]
@@ -102,13 +113,19 @@ mod tests {
         patience.in_vain(Lsn(5));
         patience.sent(Lsn(5), at(4_999));
         patience.answered(Lsn(5), at(5_000));
-        assert_eq!(patience.get(), SHORTEST * 2, "nobody knows which of the two was answered");
+        assert_eq!(
+            (patience.get(), patience.took()),
+            (SHORTEST * 2, Duration::ZERO),
+            "nobody knows which of the two was answered"
+        );
         patience.sent(Lsn(6), at(5_000));
         patience.answered(Lsn(6), at(5_010));
         assert_eq!(patience.get(), SHORTEST * 3 / 2);
         (0..9).for_each(|_| patience.in_vain(Lsn(6)));
         assert_eq!(patience.get(), SHORTEST * LONGEST);
-        patience.reset();
-        assert_eq!(patience.get(), SHORTEST);
+        patience.sent(Lsn(9), at(6_000));
+        patience.back(Lsn(9));
+        patience.answered(Lsn(9), at(9_000));
+        assert_eq!((patience.get(), patience.took()), (SHORTEST, Duration::ZERO));
     }
 }

@@ -151,7 +151,10 @@ impl Replication {
         };
         // R12: nobody can hold what was never written.
         assert!(ack.durable <= end, "R12: journal {} claims {} of {end} entries", ack.journal, ack.durable);
-        let was_silent = follower.heard_at.is_none_or(|at| ground.now.since(at) >= follower.patience.get());
+        if follower.heard_at.is_none_or(|at| ground.now.since(at) >= follower.patience.get()) {
+            // Also where it tells news: what is stored by now is, to who was away, and what comes after it is lost all the same.
+            follower.patience.back(follower.sent);
+        }
         follower.heard_at = Some(ground.now);
         follower.alive_at = ground.now;
         if ack.durable > follower.durable || ack.expected > follower.expected {
@@ -159,11 +162,8 @@ impl Replication {
             follower.patience.answered(ack.expected, ground.now);
         } else {
             // Until then it may answer what was sent before.
-            let answers_it = ground.now.since(follower.moved_at) >= follower.patience.get() / 2;
+            let answers_it = ground.now.since(follower.moved_at) >= follower.patience.took();
             follower.stale += u32::from(answers_it && ack.expected < follower.sent);
-            if was_silent {
-                follower.patience.reset();
-            }
         }
         follower.durable = follower.durable.max(ack.durable);
         if ack.inline {
