@@ -97,7 +97,9 @@ impl QuicEndpoint {
             single.clone()
         } else {
             // Answers to what leaves from a shared address come back to any of its sockets.
-            let (own, _) = socket::bind(SocketAddr::new(address.ip(), 0), 1, buffer_bytes).map_err(fail)?;
+            let mut any_port = address;
+            any_port.set_port(0);
+            let (own, _) = socket::bind(any_port, 1, buffer_bytes).map_err(fail)?;
             own.into_iter().map(over).next().expect("one was asked for").map_err(fail)?
         };
         let server_crypto = QuicServerConfig::try_from(identity.server_config()).map_err(BindError::Crypto)?;

@@ -19,7 +19,7 @@ use super::cores::Cores;
 /// How long a ring may take until every shard has an owner and all its copies.
 const WHOLE_PATIENCE: Duration = Duration::from_secs(90);
 /// Copies of a shard, where nothing else is assigned: the default of `cluster.copies`.
-const COPIES: usize = 3;
+pub(crate) const COPIES: usize = 3;
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(50);
 /// A paused node does not answer; the others answer at once.

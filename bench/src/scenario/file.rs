@@ -142,7 +142,8 @@ pub struct ReadSection {
     /// Out of the memory that a node on this host shares.
     #[serde(default)]
     pub shared_memory: bool,
-    /// Placed into the readers' memory by the ring's fabric. For answers of `fabric.min_bytes` and more.
+    /// Placed into the readers' memory by the ring's fabric. A node places answers of `fabric.placed_bytes_min` and more, to
+    /// fetches that wait for nothing, and so never to followers.
     #[serde(default)]
     pub fabric: bool,
 }
@@ -226,7 +227,7 @@ fn one() -> u32 {
     1
 }
 
-fn default_sessions() -> u32 {
+pub(super) fn default_sessions() -> u32 {
     4
 }
 
@@ -293,6 +294,10 @@ impl Scenario {
             ensure!(read.sessions >= 1, "read.sessions: at least one");
             ensure!(read.rate >= 0.0 && read.rate.is_finite(), "read.rate: not a number of reads");
             ensure!(read.bytes.as_u64() >= 1 && read.bytes.as_u64() <= 64 << 20, "read.bytes: 1 byte to 64 MiB");
+            ensure!(
+                !read.fabric || read.kind != ReadKind::Follow,
+                "read.fabric: what a follower waits for is not placed"
+            );
             ensure!(
                 !(read.shared_memory && read.fabric),
                 "read.fabric: an answer comes out of shared memory or by the fabric, not both"

@@ -9,7 +9,9 @@ use anyhow::{Context, ensure};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::file::{BeforeSection, ReadKind, ReadSection, RingSection, Scenario, ShipSection, TimeSection};
+use super::file::{
+    BeforeSection, ReadKind, ReadSection, RingSection, Scenario, ShipSection, TimeSection, default_sessions,
+};
 
 /// Messages that a batch holds at most: what a producer of the benchmark sends within a millisecond or so.
 const BATCH_MESSAGES_MAX: f64 = 100.0;
@@ -66,7 +68,7 @@ pub(super) fn scenario(text: &str) -> anyhow::Result<Scenario> {
         readers,
         rate: 0.0,
         bytes: ByteSize::mib(1),
-        sessions: 4,
+        sessions: default_sessions(),
         shared_memory: false,
         fabric: false,
     };

@@ -7,8 +7,7 @@ use super::chart;
 use super::outcome::{GroupOutcome, Outcome, RoundOutcome, median};
 use super::table::{bytes, time, verdict};
 
-/// Of all pages.
-pub(super) const STYLE: &str = "
+const STYLE: &str = "
 :root { --ink: #1c2530; --soft: #5d6b7a; --line: #dfe5eb; --fill: #f5f7f9; --good: #00745a; --bad: #b23b00; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 920px; margin: 2rem auto; padding: 0 1rem; }
@@ -36,42 +35,46 @@ pub(super) fn render(outcome: &Outcome) -> anyhow::Result<String> {
         ("Latency by percentile", "of all rounds", chart::percentiles(outcome)?),
     ];
     let scenario = &outcome.scenario;
+    let body = html! {
+        h1 { (scenario.name) }
+        p { (scenario.about) }
+        p class=(if outcome.proof.problems.is_empty() { "good" } else { "bad" }) { (verdict(outcome)) }
+        @for problem in &outcome.proof.problems { p class="bad" { (problem) } }
+        section { h2 { "Medians of " (scenario.time.rounds) " rounds" } (figures(outcome)) (explain(outcome)) }
+        @for (title, what, chart) in &charts { (drawing(title, what, chart)) }
+        section { h2 { "Where answers came from" } (tiers(outcome)) }
+        section { h2 { "What it took" } (usage(outcome)) }
+        section { h2 { "The scenario" } (asked(outcome)) }
+        section { h2 { "The machine" } (machine(outcome)) }
+    };
+    Ok(document(&scenario.name, &body))
+}
+
+/// A whole page.
+pub(super) fn document(name: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Kennel bench: " (scenario.name) }
+                title { "Kennel bench: " (name) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                h1 { (scenario.name) }
-                p { (scenario.about) }
-                p class=(if outcome.proof.problems.is_empty() { "good" } else { "bad" }) { (verdict(outcome)) }
-                @for problem in &outcome.proof.problems { p class="bad" { (problem) } }
-                section { h2 { "Medians of " (scenario.time.rounds) " rounds" } (figures(outcome)) (explain(outcome)) }
-                @for (title, what, chart) in &charts {
-                    section {
-                        h2 { (title) " " span class="soft" { (what) } }
-                        (legend(chart))
-                        (PreEscaped(&chart.svg))
-                    }
-                }
-                section { h2 { "Where answers came from" } (tiers(outcome)) }
-                section { h2 { "What it took" } (usage(outcome)) }
-                section { h2 { "The scenario" } (asked(outcome)) }
-                section { h2 { "The machine" } (machine(outcome)) }
-            }
+            body { (body) }
         }
     };
-    Ok(page.into_string())
+    page.into_string()
 }
 
-/// What a chart's lines are.
-pub(super) fn legend(chart: &chart::Chart) -> Markup {
+/// A chart under its title, with what its lines are.
+pub(super) fn drawing(title: &str, what: &str, chart: &chart::Chart) -> Markup {
     html! {
-        p class="legend" { @for (colour, name) in &chart.legend { i style=(format!("background: {colour}")) {} (name) } }
+        section {
+            h2 { (title) " " span class="soft" { (what) } }
+            p class="legend" { @for (colour, name) in &chart.legend { i style=(format!("background: {colour}")) {} (name) } }
+            (PreEscaped(&chart.svg))
+        }
     }
 }
 

@@ -5,21 +5,19 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde::Serialize;
 
 use super::chart::{Chart, Curve, draw};
 use super::environment::Environment;
 use super::file::{RingSection, Scenario};
 use super::outcome::{Outcome, RoundOutcome, median};
-use super::page::{STYLE, legend};
+use super::page::{document, drawing};
 use super::run::measure;
 use super::table::{bytes, time};
 use super::target::TargetArgs;
 use crate::measure::figures::{say, write_json};
-
-/// Copies of each shard where there are as many nodes: the default of `cluster.copies`.
-const COPIES: usize = 3;
+use crate::measure::stage::COPIES;
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -107,12 +105,12 @@ pub async fn scale(args: ScaleArgs) -> anyhow::Result<bool> {
     let machine = std::thread::available_parallelism().context("ask for this machine's cores")?.get();
     let environment =
         Environment::here("processes on this machine, over loopback, each on cores of its own".to_owned());
-    let mut scenarios = Vec::new();
+    let (mut scenarios, counts) = (Vec::new(), steps_of(&args, machine));
     for name in &args.scenarios {
         let scenario = Scenario::load(name)?;
         ensure!(scenario.needs_ring() && scenario.fault.is_none(), "{name} needs no ring, or breaks it");
         let mut steps = Vec::new();
-        for (axis, count) in steps_of(&args, machine) {
+        for &(axis, count) in &counts {
             let step = step(&args, &scenario, axis, count).await;
             steps.push(step.with_context(|| format!("{name} with {count} {}", axis.word()))?);
         }
@@ -260,33 +258,20 @@ fn page(scaling: &Scaling) -> anyhow::Result<String> {
         sections.push(section(scenario, &charts));
     }
     let here = &scaling.environment;
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "Kennel bench: scale" }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                h1 { "scale" }
-                p { "Messages a second with more cores and with more nodes; load and readers have the machine's other cores." }
-                @for section in &sections { (section) }
-                p class="soft" { (here.began) ", " (here.cores) " cores of " (here.processor) ", " (here.kernel) ", " (here.version) " " (here.build) }
-            }
-        }
+    let body = html! {
+        h1 { "scale" }
+        p { "Messages a second with more cores and with more nodes; load and readers have the machine's other cores." }
+        @for section in &sections { (section) }
+        p class="soft" { (here.began) ", " (here.cores) " cores of " (here.processor) ", " (here.kernel) ", " (here.version) " " (here.build) }
     };
-    Ok(page.into_string())
+    Ok(document("scale", &body))
 }
 
 fn section(scenario: &ScenarioScaling, charts: &[(&str, Chart)]) -> Markup {
     html! {
         h2 { (scenario.name) }
         p { (scenario.about) }
-        @for (title, chart) in charts {
-            section { h2 { (title) " " span class="soft" { "messages a second" } } (legend(chart)) (PreEscaped(&chart.svg)) }
-        }
+        @for (title, chart) in charts { (drawing(title, "messages a second", chart)) }
         table {
             tr { @for word in HEADER { th { (word) } } }
             @for step in &scenario.steps { tr { @for cell in step.cells() { td { (cell) } } } }

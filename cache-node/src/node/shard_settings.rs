@@ -30,7 +30,8 @@ const UNSTORED_ENTRIES_MAX: u64 = 2 << 20;
 const OBJECT_ENTRIES_MAX: usize = 32_768;
 
 /// Bodies in one copy frame. The frames of all shards take turns in a session, and a shard whose frame takes longer than the
-/// owner's timeout to come round counts as silent: with 1 MiB, busy rings took over from owners that were only slow.
+/// owner's timeout to come round counts as silent. Three busy nodes on two cores took 61 and 77 MB/s with 1 MiB and 16 on the
+/// way, 116 and 102 with these.
 const COPY_BYTES_MAX: u64 = 256 << 10;
 
 /// Entries in one copy frame; the wire allows more.
