@@ -166,6 +166,9 @@ pub struct RestoreArgs {
     /// Where from.
     #[command(flatten)]
     pub ring: RingArgs,
+    /// Let the messages of topics that are whole in the end expire as they did at the source, counted from now.
+    #[arg(long)]
+    pub with_expiry: bool,
     /// Also write the result to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -14,10 +14,11 @@ use kennel_transport::tls::TlsIdentity;
 use tokio::task::JoinSet;
 
 use super::copy::{Copied, CopyError, copy};
+use super::expiry::set_expiries;
 use super::iggy::IggyTarget;
 use super::plan::{TopicPlan, plan};
 use super::report::RestoreReport;
-use super::target::{Place, Target};
+use super::target::{Place, Target, Topics};
 use crate::cli::RestoreArgs;
 use crate::config::Config;
 use crate::live::IggyServer;
@@ -68,6 +69,16 @@ pub async fn restore(config: &Config, args: &RestoreArgs) -> anyhow::Result<Rest
     results.sort_by_key(|(number, ..)| *number);
     for (_, partition, place, result) in &results {
         report.add(partition.to_string(), place, result);
+    }
+    if args.with_expiry && report.finished {
+        // The session stood idle while others wrote: it may be closed by now. If there is no new one, each topic says so.
+        if let Err(error) = target.reconnect().await {
+            tracing::warn!(%error, "no session to set expiries on");
+        }
+        let whole = results.iter().filter(|(.., result)| result.is_ok()).map(|(_, partition, ..)| *partition).collect();
+        for (topic, set) in set_expiries(&mut target, &topics, &whole).await {
+            report.add_expiry(topic, set);
+        }
     }
     report.seconds = started.elapsed().as_secs_f64();
     report.print(&mut io::stdout()).context("cannot print the result")?;

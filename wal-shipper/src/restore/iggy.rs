@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use iggy::prelude::{
-    Consumer, Identifier, IggyError, IggyMessage, MessageClient, PartitionClient, Partitioning, PollingStrategy,
-    StreamClient, TcpClient, TopicClient,
+    Consumer, Identifier, IggyError, IggyExpiry, IggyMessage, MessageClient, PartitionClient, Partitioning,
+    PollingStrategy, StreamClient, TcpClient, TopicClient, TopicUpdateOptions,
 };
 use iggy_binary_protocol::codes::CREATE_TOPIC_CODE;
 use iggy_binary_protocol::requests::topics::CreateTopicRequest;
@@ -16,7 +16,7 @@ use kennel_client::Message;
 use tokio::time::timeout;
 
 use super::plan::TopicPlan;
-use super::target::{Place, Target, TargetError, TargetMessage};
+use super::target::{Place, Target, TargetError, TargetMessage, Topics};
 use crate::live::{IggyServer, LiveError};
 
 /// How long an answer may take.
@@ -88,12 +88,7 @@ fn topic_of(place: &Place) -> Result<(Identifier, Identifier), TargetError> {
 }
 
 #[async_trait]
-impl Target for IggyTarget {
-    async fn reconnect(&mut self) -> Result<(), TargetError> {
-        self.client = sign_in(&self.server).await?;
-        Ok(())
-    }
-
+impl Topics for IggyTarget {
     async fn prepare(&mut self, topic: &TopicPlan) -> Result<(), TargetError> {
         let (stream_id, topic_id) = (named(&topic.stream)?, named(&topic.topic)?);
         if in_time("to look for a stream", self.client.get_stream(&stream_id)).await?.is_none() {
@@ -107,6 +102,22 @@ impl Target for IggyTarget {
             let created = self.client.create_partitions(&stream_id, &topic_id, missing);
             in_time("to create partitions", created).await?;
         }
+        Ok(())
+    }
+
+    async fn set_expiry(&mut self, topic: &TopicPlan, micros: u64) -> Result<(), TargetError> {
+        let (stream_id, topic_id) = (named(&topic.stream)?, named(&topic.topic)?);
+        // What is not named is left as it is, and a server is asked for nothing that it does not know.
+        let options = TopicUpdateOptions { message_expiry: Some(IggyExpiry::from(micros)), ..Default::default() };
+        let updated = self.client.update_topic(&stream_id, &topic_id, &topic.topic, &options);
+        in_time("to set an expiry", updated).await
+    }
+}
+
+#[async_trait]
+impl Target for IggyTarget {
+    async fn reconnect(&mut self) -> Result<(), TargetError> {
+        self.client = sign_in(&self.server).await?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! | `batches` | cuts messages into what one request takes |
 //! | `copy` | one partition: where to go on, sending, comparing |
 //! | `command` | all partitions, and what is told of them |
+//! | `expiry` | how long the target keeps messages, once they are there |
 //! | `report` | the table and the JSON |
 //!
 //! It keeps no state: what the target holds says where to go on. A send that was not answered is not sent again before the
@@ -17,6 +18,7 @@
 mod batches;
 mod command;
 mod copy;
+mod expiry;
 mod iggy;
 mod origin;
 mod plan;
@@ -29,7 +31,7 @@ pub use copy::{Copied, CopyError, copy, same};
 pub use origin::{Origin, Page};
 pub use plan::{TopicPlan, plan};
 pub use report::{PartitionRestored, RestoreReport};
-pub use target::{Place, Target, TargetError, TargetMessage};
+pub use target::{Place, Target, TargetError, TargetMessage, Topics};
 
 #[cfg(test)]
 mod tests;

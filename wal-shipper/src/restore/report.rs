@@ -7,7 +7,8 @@ use bytesize::ByteSize;
 use serde::Serialize;
 
 use super::copy::{Copied, CopyError};
-use super::target::Place;
+use super::plan::TopicPlan;
+use super::target::{Place, TargetError};
 use crate::progress::megabytes_per_second;
 use crate::report::print_rows;
 
@@ -22,8 +23,12 @@ pub struct RestoreReport {
     pub failed: usize,
     /// Partitions of the ring that no catalogue names: they cannot be restored by name.
     pub nameless: usize,
-    /// Topics whose messages expired at the source. They are restored without expiry.
+    /// Topics whose messages expired at the source.
     pub topics_with_expiry: usize,
+    /// Of these, the topics whose messages expire at the target as well: whole ones, if it was asked for.
+    pub expiries_set: usize,
+    /// Why others did not get their expiry, though they are whole and it was asked for.
+    pub expiry_problems: Vec<String>,
     /// Messages sent by this run.
     pub messages_sent: u64,
     /// Messages that an earlier run had sent.
@@ -56,9 +61,17 @@ pub struct PartitionRestored {
 }
 
 impl RestoreReport {
-    /// Whether everything chosen is in the target and was compared.
+    /// Whether everything chosen is in the target and was compared, and expires there if that was asked for.
     pub fn is_whole(&self) -> bool {
-        self.foreign == 0 && self.failed == 0
+        self.foreign == 0 && self.failed == 0 && self.expiry_problems.is_empty()
+    }
+
+    /// Adds what became of a topic's expiry.
+    pub fn add_expiry(&mut self, topic: &TopicPlan, set: Result<(), TargetError>) {
+        match set {
+            Ok(()) => self.expiries_set += 1,
+            Err(error) => self.expiry_problems.push(format!("{}/{}: {error}", topic.stream, topic.topic)),
+        }
     }
 
     /// Adds a partition.
@@ -90,13 +103,16 @@ impl RestoreReport {
             ("verified", self.messages_verified.to_string()),
             ("bytes sent", format!("{} in {:.1} s, {rate:.1} MB/s", ByteSize::b(self.bytes_sent), self.seconds)),
             ("partitions without a name", self.nameless.to_string()),
-            ("topics restored without their expiry", self.topics_with_expiry.to_string()),
+            ("topics with an expiry", format!("{}, set again for {}", self.topics_with_expiry, self.expiries_set)),
         ];
         print_rows(out, &rows)?;
         for line in &self.partitions {
             if let Some(problem) = &line.problem {
                 writeln!(out, "{} (partition {}): {problem}", line.place, line.partition)?;
             }
+        }
+        for problem in &self.expiry_problems {
+            writeln!(out, "without its expiry: {problem}")?;
         }
         Ok(())
     }

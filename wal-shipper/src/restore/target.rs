@@ -1,4 +1,4 @@
-//! The seam to the server that is written to. Two stand behind it: Iggy's SDK, and a server in memory that loses answers.
+//! The seams to the server that is written to. Two stand behind it: Iggy's SDK, and a server in memory that loses answers.
 
 use std::fmt;
 
@@ -54,7 +54,23 @@ pub enum TargetError {
     },
 }
 
-/// A server that can be written to. One question at a time.
+/// Where topics are made ready, and left as they shall stay.
+#[async_trait]
+pub trait Topics: Send {
+    /// Creates what is missing of a topic: its stream, itself, partitions.
+    ///
+    /// # Cancel safety
+    /// Safe to repeat: what is there already is left as it is.
+    async fn prepare(&mut self, topic: &TopicPlan) -> Result<(), TargetError>;
+
+    /// Sets how long a topic's messages are kept, microseconds from their arrival at the target.
+    ///
+    /// # Cancel safety
+    /// Safe to repeat.
+    async fn set_expiry(&mut self, topic: &TopicPlan, micros: u64) -> Result<(), TargetError>;
+}
+
+/// Partitions that can be written to. One question at a time.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// Opens a new session; the old one is given up.
@@ -62,12 +78,6 @@ pub trait Target: Send + Sync {
     /// # Cancel safety
     /// Safe: call it again.
     async fn reconnect(&mut self) -> Result<(), TargetError>;
-
-    /// Creates what is missing of a topic: its stream, itself, partitions.
-    ///
-    /// # Cancel safety
-    /// Safe to repeat: what is there already is left as it is.
-    async fn prepare(&mut self, topic: &TopicPlan) -> Result<(), TargetError>;
 
     /// How many messages a partition holds, if it holds all that it ever got; `None` if its beginning is gone.
     ///

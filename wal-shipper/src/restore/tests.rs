@@ -49,10 +49,6 @@ impl Target for Shelf {
         Ok(())
     }
 
-    async fn prepare(&mut self, _topic: &TopicPlan) -> Result<(), TargetError> {
-        Ok(())
-    }
-
     async fn count(&mut self, _place: &Place) -> Result<Option<u64>, TargetError> {
         self.session()?;
         Ok(Some(self.messages.len() as u64))
@@ -197,9 +193,6 @@ async fn a_server_that_stays_away_is_given_up() {
     impl Target for Away {
         async fn reconnect(&mut self) -> Result<(), TargetError> {
             Err(TargetError::Unanswered("still away".to_owned()))
-        }
-        async fn prepare(&mut self, _topic: &TopicPlan) -> Result<(), TargetError> {
-            self.reconnect().await
         }
         async fn count(&mut self, _place: &Place) -> Result<Option<u64>, TargetError> {
             self.reconnect().await.map(|()| None)
