@@ -17,7 +17,8 @@ use kennel_bench::chaos::{self, ChaosSettings};
 use kennel_bench::generate::{GenerateSettings, generate};
 use kennel_bench::live::{LiveArgs, live};
 use kennel_bench::measure::{
-    FabricArgs, FailoverArgs, OutageArgs, SameHostArgs, ShipCostArgs, fabric, failover, outage, same_host, ship_cost,
+    FabricArgs, FailoverArgs, OutageArgs, SameHostArgs, ShipBulkArgs, ShipCostArgs, fabric, failover, outage,
+    same_host, ship_bulk, ship_cost,
 };
 use kennel_bench::quickstart::{self, QuickstartSettings};
 use kennel_bench::scenario::{CompareArgs, RawServerArgs, RunArgs, ScaleArgs, compare, raw_server, run, scale};
@@ -50,6 +51,8 @@ enum Command {
     Outage(OutageArgs),
     /// What an acknowledgement costs beside one sync and one round trip.
     ShipCost(ShipCostArgs),
+    /// Chunks of 1 MiB as fast as they are acknowledged, beside bare quinn and the disk.
+    ShipBulk(ShipBulkArgs),
     /// Kennel beside a real Iggy server: latency, polls through a gateway, cost of shipping, proof and soak.
     Live(LiveArgs),
     /// What a reader on the node's own host gets out of shared memory, beside QUIC and a copy.
@@ -211,6 +214,7 @@ fn main() -> ExitCode {
         Command::Failover(args) => measured(failover(args)),
         Command::Outage(args) => measured(outage(args)),
         Command::ShipCost(args) => measured(ship_cost(args)),
+        Command::ShipBulk(args) => measured(ship_bulk(args)),
         Command::Live(args) => measured(live(args)),
         Command::SameHost(args) => measured(same_host(args)),
         Command::Fabric(args) => measured(fabric(args)),

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use kennel_bench::live::{LiveArgs, Scenario, live};
+use kennel_bench::measure::PlaceArgs;
 use serde_json::Value;
 
 /// Runs a scenario; its report.
@@ -25,10 +26,12 @@ async fn run(scenario: Scenario, count: Option<u64>, partitions: Option<u32>, se
         partitions,
         seconds,
         python: std::env::var_os("KENNEL_IGGY_PYTHON").map(PathBuf::from),
-        programs: Some(programs),
-        directory: directory.path().join("live"),
-        assignments: vec!["cluster.shard_count=4".to_owned()],
-        json: Some(json.clone()),
+        place: PlaceArgs {
+            programs: Some(programs),
+            directory: directory.path().join("live"),
+            assignments: vec!["cluster.shard_count=4".to_owned()],
+            json: Some(json.clone()),
+        },
     };
     live(args).await.expect("it runs to its end");
     Some(serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON"))

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use kennel_bench::measure::{
-    FabricArgs, FailoverArgs, Kind, OutageArgs, ShipCostArgs, fabric, failover, outage, ship_cost,
+    FabricArgs, FailoverArgs, Kind, OutageArgs, PlaceArgs, ShipBulkArgs, ShipCostArgs, fabric, failover, outage,
+    ship_bulk, ship_cost,
 };
 use kennel_bench::scenario::{CompareArgs, RunArgs, TargetArgs, compare, run};
 use kennel_client::{Client, ClientSettings, ConnectError, FabricChoice, FabricSettings};
@@ -30,6 +31,10 @@ fn place() -> (TempDir, PathBuf, Vec<String>) {
     (directory, within, ASSIGNMENTS.map(str::to_owned).into())
 }
 
+fn placed(directory: PathBuf, assignments: Vec<String>, json: &Path) -> PlaceArgs {
+    PlaceArgs { programs: Some(programs()), directory, assignments, json: Some(json.to_owned()) }
+}
+
 fn report(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).expect("a report")).expect("JSON")
 }
@@ -37,9 +42,7 @@ fn report(path: &Path) -> serde_json::Value {
 async fn fails_over(kind: Kind) {
     let (stage, directory, assignments) = place();
     let json = stage.path().join("report.json");
-    let (programs, rounds) = (Some(programs()), 2);
-    let args =
-        FailoverArgs { kind, rounds, pause_seconds: 2, programs, directory, assignments, json: Some(json.clone()) };
+    let args = FailoverArgs { kind, rounds: 2, pause_seconds: 2, place: placed(directory, assignments, &json) };
     failover(args).await.expect("it runs to its end");
     let report = report(&json);
     assert!(report["first_ack"]["count"].as_u64().is_some_and(|shards| shards >= 2), "{report:#}");
@@ -65,8 +68,7 @@ async fn an_owner_is_paused_and_its_shards_go_on() {
 async fn a_bucket_goes_away_and_nobody_is_refused() {
     let (stage, directory, assignments) = place();
     let json = stage.path().join("report.json");
-    let (programs, seconds) = (Some(programs()), 3);
-    let args = OutageArgs { seconds, rate: 1.0, programs, directory, assignments, json: Some(json.clone()) };
+    let args = OutageArgs { seconds: 3, rate: 1.0, place: placed(directory, assignments, &json) };
     outage(args).await.expect("it runs to its end");
     let report = report(&json);
     assert_eq!(report["refused_ships"], 0, "{report:#}");
@@ -75,11 +77,23 @@ async fn a_bucket_goes_away_and_nobody_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn chunks_go_as_fast_as_they_are_acknowledged() {
+    let (stage, directory, assignments) = place();
+    let json = stage.path().join("report.json");
+    let args =
+        ShipBulkArgs { turns: 1, chunks: 16, under_way: 4, copies: 1, place: placed(directory, assignments, &json) };
+    ship_bulk(args).await.expect("it runs to its end");
+    let report = report(&json);
+    for what in ["ship", "bare_quinn", "disk", "share"] {
+        assert!(report[what].as_f64().is_some_and(|figure| figure > 0.0), "{report:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ships_are_timed_beside_syncs_and_round_trips() {
     let (stage, directory, assignments) = place();
     let json = stage.path().join("report.json");
-    let programs = Some(programs());
-    let args = ShipCostArgs { rounds: 20, every: 4, programs, directory, assignments, json: Some(json.clone()) };
+    let args = ShipCostArgs { rounds: 20, every: 4, place: placed(directory, assignments, &json) };
     ship_cost(args).await.expect("it runs to its end");
     let report = report(&json);
     for what in ["ship", "sync", "round_trip"] {
@@ -169,19 +183,9 @@ async fn answers_are_placed_and_the_same_as_over_quic() {
     }
     let (stage, directory, _) = place();
     let json = stage.path().join("report.json");
-    let (programs, domain) = (Some(programs()), String::new());
-    let (rounds, fetches, readers) = (2, 20, 2);
-    let args = FabricArgs {
-        rounds,
-        fetches,
-        readers,
-        provider,
-        domain,
-        source,
-        programs,
-        directory,
-        json: Some(json.clone()),
-    };
+    let (domain, rounds, fetches, readers) = (String::new(), 2, 20, 2);
+    let place = placed(directory, Vec::new(), &json);
+    let args = FabricArgs { rounds, fetches, readers, provider, domain, source, place };
     fabric(args).await.expect("it runs to its end, and everything came its own way");
     let report = report(&json);
     for way in ["quic", "fabric"] {

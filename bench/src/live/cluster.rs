@@ -56,7 +56,7 @@ pub(super) async fn cluster(args: &LiveArgs) -> anyhow::Result<bool> {
     let ring = natively(&client, partitions).await?;
     let differing = direct.iter().filter(|(partition, content)| ring.get(partition) != Some(content)).count();
     let bars_met = differing == 0;
-    write_json(args.json.as_deref(), &ClusterReport { messages, partitions, confirmed, differing, bars_met })?;
+    write_json(args.place.json.as_deref(), &ClusterReport { messages, partitions, confirmed, differing, bars_met })?;
     let verdict = if bars_met { "all equal" } else { "NOT EQUAL" };
     say(&format!("{messages} messages, the leader killed, {differing} partitions differ: {verdict}"));
     Ok(bars_met)

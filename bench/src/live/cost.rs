@@ -74,7 +74,7 @@ pub(super) async fn cost(args: &LiveArgs) -> anyhow::Result<bool> {
         nodes: shipped_from.nodes,
         bars_met: shipped_from.shipper < SHIPPER_MAX,
     };
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     say(&format!("{partitions} partitions, {active} of them active, {:.0} messages/s", report.messages_a_second));
     say(&format!("the server: {:.1}% of a core alone, {:.1}% shipped from", alone.server, shipped_from.server));
     say(&format!("the nodes together: {:.1}%", shipped_from.nodes));

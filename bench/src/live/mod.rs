@@ -23,6 +23,8 @@ mod world;
 
 use std::path::PathBuf;
 
+use crate::measure::PlaceArgs;
+
 pub use server::{IggyServer, IggyServerSettings, client_at, create_topic, send};
 
 /// What is asked for.
@@ -49,18 +51,9 @@ pub struct LiveArgs {
     /// `proof`: a Python with the package `apache-iggy`, to read with it as well.
     #[arg(long, value_name = "PROGRAM", env = "KENNEL_IGGY_PYTHON")]
     pub python: Option<PathBuf>,
-    /// Where cache-node and wal-shipper are; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where nodes, logs, the bucket and the server's data go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-live")]
-    pub directory: PathBuf,
-    /// A setting of the nodes, as `cache-node --set` takes it. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub assignments: Vec<String>,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// What is done.

@@ -156,7 +156,7 @@ fn report(args: &LiveArgs, direct: Measured, through: Measured) -> anyhow::Resul
         per_core_ratio,
         bars_met,
     };
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     Ok(bars_met)
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn proof(args: &LiveArgs) -> anyhow::Result<bool> {
         report.differing.insert(who.to_owned(), differing);
     }
     report.bars_met = report.differing.values().all(|differing| *differing == 0);
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     let verdict = if report.bars_met { "all equal" } else { "NOT EQUAL" };
     let (killed, restarts) = (report.shippers_killed, report.server_restarts);
     say(&format!("{} messages, {killed} shippers killed, {restarts} server restarts: {verdict}", report.messages));

@@ -185,7 +185,7 @@ fn report(args: &LiveArgs, samples: &[Taken], mut report: SoakReport) -> anyhow:
         report.memory.insert(who.to_owned(), [middle, last, most]);
     }
     report.bars_met = flat && report.partitions_behind == 0;
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     let verdict = if report.bars_met { "met" } else { "missed" };
     say(&format!("{} s, {} partitions behind, bars {verdict}", report.seconds, report.partitions_behind));
     Ok(report.bars_met)

@@ -108,6 +108,6 @@ fn report(args: &LiveArgs, direct: &Figures, ring: &Figures) -> anyhow::Result<b
     let verdict = if bars_met { "met" } else { "missed" };
     say(&format!("later by {later_p50_ms:.2} ms at p50, {later_p99_ms:.2} ms at p99, bars {verdict}"));
     let (direct, ring) = (direct.clone(), ring.clone());
-    write_json(args.json.as_deref(), &VisibleReport { direct, ring, later_p50_ms, later_p99_ms, bars_met })?;
+    write_json(args.place.json.as_deref(), &VisibleReport { direct, ring, later_p50_ms, later_p99_ms, bars_met })?;
     Ok(bars_met)
 }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::LiveArgs;
 use super::server::{IggyServer, IggyServerSettings, free_address};
-use crate::measure::stage::{Stage, StageSettings, directory_bucket};
+use crate::measure::stage::{Stage, directory_bucket};
 use crate::measure::usage::Usage;
 
 /// How long the ring may take to have what the server has.
@@ -63,8 +63,8 @@ impl World {
         shippers: usize,
         servers: impl FnOnce(&Path) -> anyhow::Result<Vec<IggyServerSettings>>,
     ) -> anyhow::Result<Self> {
-        let directory = std::path::absolute(&args.directory).context("find the directory")?;
-        let programs = crate::measure::programs(args.programs.as_ref())?;
+        let directory = args.place.directory()?;
+        let programs = crate::measure::programs(args.place.programs.as_deref())?;
         let data = directory.with_extension("iggy");
         if data.exists() {
             std::fs::remove_dir_all(&data).with_context(|| format!("empty {}", data.display()))?;
@@ -73,10 +73,7 @@ impl World {
         let servers = futures::future::try_join_all(starting).await?;
         let mut assignments = vec![directory_bucket(&directory)?, "gateway.listen=127.0.0.1:0".to_owned()];
         assignments.push(format!("gateway.origin={}", servers[0].address()));
-        assignments.extend(args.assignments.iter().cloned());
-        let settings =
-            StageSettings { programs: programs.clone(), directory: directory.clone(), nodes: 3, assignments };
-        let mut stage = Stage::start(settings)?;
+        let mut stage = args.place.start(3, assignments)?;
         stage.whole().await?;
         let mut world = Self { servers, stage, shippers: Vec::new(), programs, directory };
         for at in 0..shippers {

@@ -4,7 +4,6 @@
 //! One node as a process, readers in this one. The processor's time is told in hundredths of a second, so a turn is
 //! some hundred fetches, and a figure is the median of the rounds.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +14,11 @@ use kennel_client::{Client, ClientSettings, FetchRequest, Offset, PartitionKey};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::failover::programs;
 use super::figures::{Figures, say, write_json};
 use super::load::Shape;
+use super::place::PlaceArgs;
 use super::ship_cost::Shipping;
-use super::stage::{Stage, StageSettings, directory_bucket};
+use super::stage::{Stage, directory_bucket};
 use super::usage::Usage;
 use crate::scenario::{FabricSection, median};
 
@@ -57,15 +56,9 @@ pub struct FabricArgs {
     /// The own address, for providers with addresses of IP; empty for those without.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub source: String,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where node and logs go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-fabric")]
-    pub directory: PathBuf,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// One way of the two; medians of the rounds.
@@ -102,15 +95,13 @@ struct FabricBench {
 /// # Cancel safety
 /// Safe: the processes end with it.
 pub async fn fabric(args: FabricArgs) -> anyhow::Result<bool> {
-    let directory = std::path::absolute(&args.directory).context("find the directory")?;
     let own = ["journal.size=512 MiB", "cluster.copies=1", "cluster.min_copies=1", "cluster.durability=memory"];
     let mut assignments: Vec<String> = own.map(str::to_owned).to_vec();
-    assignments.extend([directory_bucket(&args.directory)?, format!("quic.packet_bytes_max={PACKET_BYTES}")]);
+    assignments.extend([directory_bucket(&args.place.directory)?, format!("quic.packet_bytes_max={PACKET_BYTES}")]);
     let (provider, domain, source) = (args.provider.clone(), args.domain.clone(), args.source.clone());
     let section = FabricSection { provider, domain, source };
     assignments.extend(section.assignments());
-    let programs = programs(args.programs.as_ref())?;
-    let mut stage = Stage::start(StageSettings { programs, directory, nodes: 1, assignments })?;
+    let mut stage = args.place.start(1, assignments)?;
     stage.whole().await?;
     let readers = Readers::open(&mut stage, &section).await?;
     readers.compare().await?;
@@ -123,7 +114,7 @@ pub async fn fabric(args: FabricArgs) -> anyhow::Result<bool> {
         }
     }
     let report = report(&args, Way::of(quic), Way::of(fabric));
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     tell(&report);
     Ok(report.bars_met)
 }
@@ -290,9 +281,7 @@ mod tests {
             provider: String::new(),
             domain: String::new(),
             source: String::new(),
-            programs: None,
-            directory: PathBuf::new(),
-            json: None,
+            place: PlaceArgs::default(),
         };
         let met = report(&args, slow.clone(), quick.clone());
         assert!((met.faster - 5.0).abs() < 1e-6 && (met.processor - 0.2).abs() < 1e-6 && met.bars_met);

@@ -2,7 +2,6 @@
 //! and whether readers elsewhere notice.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use tokio::time::sleep;
 use super::figures::{Figures, say, write_json};
 use super::hot::{HotReader, HotReads};
 use super::load::{Load, LoadSettings, Shape};
-use super::stage::{Signal, Stage, StageSettings, directory_bucket};
+use super::place::PlaceArgs;
+use super::stage::{Signal, Stage, directory_bucket};
 
 /// Until a round begins: readers and load are at their pace.
 const BEFORE: Duration = Duration::from_millis(500);
@@ -41,18 +41,9 @@ pub struct FailoverArgs {
     /// How long an owner is paused at least, seconds.
     #[arg(long, default_value_t = 4)]
     pub pause_seconds: u64,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where nodes, logs and the bucket go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-failover")]
-    pub directory: PathBuf,
-    /// A setting of the nodes, as `cache-node --set` takes it. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub assignments: Vec<String>,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// What happens to an owner.
@@ -101,11 +92,8 @@ struct Run {
 /// # Cancel safety
 /// Safe: the processes end with it.
 pub async fn failover(args: FailoverArgs) -> anyhow::Result<bool> {
-    let mut assignments = vec![directory_bucket(&args.directory)?, "journal.size=512 MiB".to_owned()];
-    assignments.extend(args.assignments.iter().cloned());
-    let programs = programs(args.programs.as_ref())?;
-    let directory = std::path::absolute(&args.directory).context("find the directory")?;
-    let mut stage = Stage::start(StageSettings { programs, directory, nodes: 3, assignments })?;
+    let assignments = vec![directory_bucket(&args.place.directory)?, "journal.size=512 MiB".to_owned()];
+    let mut stage = args.place.start(3, assignments)?;
     let status = stage.whole().await?;
     let shards = u16::try_from(status[0].shards.len()).context("shards are counted in 16 bits")?;
     let shape = Shape { messages: 8, payload_bytes: 1_000 };
@@ -120,7 +108,7 @@ pub async fn failover(args: FailoverArgs) -> anyhow::Result<bool> {
         }
     }
     let report = run.finish(&args).await?;
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     say(&format!("first acknowledgement: {}", report.first_ack.line()));
     say(&format!("longest gap of hot reads: {}", report.read_gap.line()));
     say(&format!("hot reads: {}", report.hot_reads.line()));
@@ -220,14 +208,4 @@ impl Run {
             verified_messages,
         })
     }
-}
-
-/// Where cache-node is: as named, or beside this program.
-pub(crate) fn programs(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    let directory = match named {
-        Some(named) => std::path::absolute(named).context("find the programs")?,
-        None => std::env::current_exe().context("find this program")?.parent().context("a directory")?.to_owned(),
-    };
-    ensure!(directory.join("cache-node").exists(), "cache-node is not in {}; name its directory", directory.display());
-    Ok(directory)
 }

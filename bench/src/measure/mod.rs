@@ -9,6 +9,9 @@
 //! | `bulk` | large fetches with several under way, beside bare quinn |
 //! | `one_process` | a node, a shipper and a reader in this process, for profilers and counts |
 //! | `ship_cost` | what an acknowledgement costs beside what the disk and the network ask for |
+//! | `ship_bulk` | chunks of 1 MiB beside what bare quinn carries and what the disk takes |
+//! | `disk` | a file that is written as journals are |
+//! | `place` | where nodes run, with which settings, and where the result goes |
 //! | `stage` | the processes |
 //! | `load` | a steady source that follows the owner of its shard at once |
 //! | `hot` | a reader that never stops to read the newest messages at one node |
@@ -20,6 +23,7 @@
 
 mod bulk;
 pub(crate) mod cores;
+mod disk;
 mod fabric;
 mod failover;
 pub(crate) mod figures;
@@ -27,17 +31,21 @@ mod hot;
 pub(crate) mod load;
 mod one_process;
 mod outage;
+mod place;
 mod same_host;
+mod ship_bulk;
 mod ship_cost;
 pub(crate) mod stage;
 pub(crate) mod usage;
 
 pub use fabric::{FabricArgs, fabric};
-pub(crate) use failover::programs;
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;
 pub use one_process::OneProcess;
 pub use outage::{OutageArgs, outage};
+pub use place::PlaceArgs;
+pub(crate) use place::programs;
 pub use same_host::{SameHostArgs, same_host};
+pub use ship_bulk::{ShipBulkArgs, ship_bulk};
 pub(crate) use ship_cost::Shipping;
 pub use ship_cost::{ShipCostArgs, ship_cost};

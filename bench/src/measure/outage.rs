@@ -1,7 +1,7 @@
 //! `bench outage`: the bucket answers nothing for a while, under load. Shippers are not refused while the journals have
 //! room, hot reads do not notice, and everything drains afterwards (F16).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use kennel_s3_server::{Fault, FaultRule, RunningServer, Server, ServerSettings};
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::failover::programs;
 use super::figures::{Figures, say, write_json};
 use super::hot::HotReader;
 use super::load::{Load, LoadSettings, Shape, TICK};
-use super::stage::{Stage, StageSettings};
+use super::place::PlaceArgs;
+use super::stage::Stage;
 
 /// How much more than the outage brings a journal has room for.
 const JOURNAL_SPARE: f64 = 1.4;
@@ -45,18 +45,9 @@ pub struct OutageArgs {
     /// Payload shipped, MB a second.
     #[arg(long, default_value_t = 20.0)]
     pub rate: f64,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where nodes and logs go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-outage")]
-    pub directory: PathBuf,
-    /// A setting of the nodes, as `cache-node --set` takes it. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub assignments: Vec<String>,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,14 +77,8 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
     // Everything that is shipped in the whole run stays in this memory.
     let bytes_max = 64 << 30;
     let bucket = Server::start(ServerSettings { bytes_max, ..ServerSettings::default() }).await?;
-    let directory = std::path::absolute(&args.directory).context("find the directory")?;
-    ensure_room(&args, &directory)?;
-    let mut stage = Stage::start(StageSettings {
-        programs: programs(args.programs.as_ref())?,
-        directory,
-        nodes: NODES,
-        assignments: assignments(&args, &bucket),
-    })?;
+    ensure_room(&args, &args.place.directory()?)?;
+    let mut stage = args.place.start(NODES, assignments(&args, &bucket))?;
     let status = stage.whole().await?;
     let shards = u16::try_from(status[0].shards.len()).context("shards are counted in 16 bits")?;
     let settings = load_settings(args.rate, shards);
@@ -136,7 +121,7 @@ pub async fn outage(args: OutageArgs) -> anyhow::Result<bool> {
         drained_after_seconds: drained.as_secs_f64(),
         verified_messages,
     };
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     tell(&report);
     Ok(report.bars_met)
 }
@@ -164,7 +149,6 @@ fn assignments(args: &OutageArgs, bucket: &RunningServer) -> Vec<String> {
     let journal = journal_mebibytes(args);
     assignments.push(format!("journal.size={journal} MiB"));
     assignments.push(format!("limits.unstored_bytes_max={journal} MiB"));
-    assignments.extend(args.assignments.iter().cloned());
     assignments
 }
 

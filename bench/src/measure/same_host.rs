@@ -5,7 +5,6 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -15,11 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::bulk::{Bulk, UNDER_WAY};
-use super::failover::programs;
 use super::figures::{Figures, say, write_json};
 use super::load::Shape;
+use super::place::PlaceArgs;
 use super::ship_cost::Shipping;
-use super::stage::{Stage, StageSettings, directory_bucket};
+use super::stage::{Stage, directory_bucket};
 use super::usage::Usage;
 use crate::scenario::raw::{RawPeer, RawStream};
 
@@ -45,15 +44,9 @@ pub struct SameHostArgs {
     /// Followers of one partition in one process.
     #[arg(long, default_value_t = 1_000)]
     pub followers: u32,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where node and logs go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-same-host")]
-    pub directory: PathBuf,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Times, in microseconds.
@@ -100,13 +93,11 @@ struct SameHostReport {
 /// # Cancel safety
 /// Safe: the processes end with it.
 pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
-    let directory = std::path::absolute(&args.directory).context("find the directory")?;
-    let socket = directory.join("node-1").join("local.sock");
+    let socket = args.place.directory()?.join("node-1").join("local.sock");
     let own = ["journal.size=512 MiB", "cluster.copies=1", "cluster.min_copies=1", "cluster.durability=memory"];
     let mut assignments: Vec<String> = own.map(str::to_owned).to_vec();
-    assignments.extend([directory_bucket(&args.directory)?, format!("listen.local={}", socket.display())]);
-    let programs = programs(args.programs.as_ref())?;
-    let mut stage = Stage::start(StageSettings { programs, directory, nodes: 1, assignments })?;
+    assignments.extend([directory_bucket(&args.place.directory)?, format!("listen.local={}", socket.display())]);
+    let mut stage = args.place.start(1, assignments)?;
     stage.whole().await?;
     let mut bench = Bench::open(&mut stage).await?;
     for _ in 0..CHUNKS {
@@ -121,7 +112,7 @@ pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
     let idle = bench.idle(&stage).await?;
     let many = bench.many(&stage, args.followers, args.rounds / 20).await?;
     let report = report(small, large, bulk, [wake_shared, wake_quic, wake_bare], many, idle);
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     tell(&report, args.followers);
     Ok(report.bars_met)
 }

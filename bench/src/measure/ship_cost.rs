@@ -6,10 +6,8 @@
 //!
 //! The bucket lies in memory where the system has a directory there: a real one shares no disk with the journals.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,16 +23,15 @@ use tempfile::TempDir;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use wal_shipper::ship::Ring;
 
-use super::failover::programs;
+use super::disk::Disk;
 use super::figures::{Figures, say, write_json};
 use super::load::{Shape, Stream};
-use super::stage::{Stage, StageSettings, directory_bucket};
+use super::place::PlaceArgs;
+use super::stage::{Stage, directory_bucket};
 use super::usage::Processors;
 
 /// Bytes of a chunk, of a write and of a question.
 const BYTES: usize = 16 << 10;
-/// What O_DIRECT asks for on every disk that there is.
-const ALIGNMENT: usize = 4_096;
 /// The file that is written round and round.
 const FILE_BYTES: u64 = 16 << 20;
 /// Nothing of this takes longer on a machine that works.
@@ -45,8 +42,6 @@ const WARM_UP: u32 = 50;
 const SETTLE: Duration = Duration::from_secs(1);
 /// A directory in memory, where the system has one.
 const IN_MEMORY: &str = "/dev/shm";
-/// `O_DIRECT` of this system.
-const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
 
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,18 +52,9 @@ pub struct ShipCostArgs {
     /// Milliseconds from one round of the three to the next; 0 for one right after the other.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 4)]
     pub every: u64,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where nodes and logs go, on the disk that is meant; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-ship-cost")]
-    pub directory: PathBuf,
-    /// A setting of the nodes, as `cache-node --set` takes it. May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub assignments: Vec<String>,
-    /// Also write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// One of each.
@@ -111,19 +97,13 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
     // Declared before the nodes, so that it outlives them.
     let bucket = bucket_place()?;
     let settle = format!("timing.settle={}ms", SETTLE.as_millis());
-    let mut assignments =
+    let assignments =
         vec![directory_bucket(&bucket.path().join("ship-cost"))?, "journal.size=128 MiB".to_owned(), settle];
-    assignments.extend(args.assignments.iter().cloned());
-    let mut stage = Stage::start(StageSettings {
-        programs: programs(args.programs.as_ref())?,
-        directory: std::path::absolute(&args.directory).context("find the directory")?,
-        nodes: 3,
-        assignments,
-    })?;
+    let mut stage = args.place.start(3, assignments)?;
     stage.settled(SETTLE * 3).await?;
     let mut shipping = Shipping::open(&mut stage, Shape { messages: 1, payload_bytes: BYTES }).await?;
     let mut echo = Echo::open(&stage).await?;
-    let mut disk = Disk::open(&stage.directory(0).join("beside"))?;
+    let mut disk = Disk::open(&stage.directory(0).join("beside"), BYTES, FILE_BYTES)?;
     // An interval of nothing is none; one of a microsecond never waits here.
     let mut pace = interval(Duration::from_millis(args.every).max(Duration::from_micros(1)));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -136,8 +116,8 @@ pub async fn ship_cost(args: ShipCostArgs) -> anyhow::Result<bool> {
         let sync = tokio::task::block_in_place(|| disk.write())?;
         rounds.push(Round { ship, sync, trip, processors: Processors::now()? });
     }
-    let report = judge(&rounds, disk.direct)?;
-    write_json(args.json.as_deref(), &report)?;
+    let report = judge(&rounds, disk.is_direct())?;
+    write_json(args.place.json.as_deref(), &report)?;
     tell(&report);
     Ok(report.bars_met)
 }
@@ -192,11 +172,11 @@ fn tell(report: &ShipCostReport) {
 }
 
 /// Where the bucket lies: in memory where the system has a directory there, else among temporary files.
-fn bucket_place() -> anyhow::Result<TempDir> {
+pub(super) fn bucket_place() -> anyhow::Result<TempDir> {
     TempDir::new_in(IN_MEMORY).or_else(|_| TempDir::new()).context("make a directory for the bucket")
 }
 
-/// One partition, one chunk at a time, to its owner.
+/// One partition, to its owner.
 pub(crate) struct Shipping {
     shard: ShardId,
     epoch: Epoch,
@@ -216,8 +196,9 @@ impl Shipping {
         let owns = |status: &cache_node::http::StatusReport| status.shards[usize::from(shard.0)].role == "owner";
         let owner = stage.addresses()[statuses.iter().position(owns).context("the shard has an owner")?];
         let ring = Ring::new(Arc::new(stage.shipper()?.connector()), vec![owner], ProcessId(0xc057));
-        let (session, _) = ring.connect(owner, None).await?;
+        let (session, welcome) = ring.connect(owner, None).await?;
         let (caller, inbound) = Caller::new(session.open(Lane::Shard(shard)).await?);
+        let caller = caller.speaking(welcome.version);
         let question = Message::PositionsRequest(PositionsRequest { shard, partitions: vec![stream.key] });
         let answer = caller.call(question, tokio::time::Instant::now() + PATIENCE).await?;
         let Message::Positions(positions) = answer else { bail!("the owner does not say where it stands") };
@@ -248,17 +229,37 @@ impl Shipping {
 
     /// Ships a chunk, and waits until it is acknowledged.
     pub(super) async fn send(&mut self, chunk: ShipChunk) -> anyhow::Result<Duration> {
-        let end = chunk.head.end;
+        self.send_all(vec![chunk], 1).await
+    }
+
+    /// Ships chunks, so many of which may be under way, and waits until all are acknowledged.
+    pub(super) async fn send_all(&mut self, chunks: Vec<ShipChunk>, under_way_max: usize) -> anyhow::Result<Duration> {
+        let mut under_way = VecDeque::new();
         let began = Instant::now();
-        let ship = Ship { shard: self.shard, epoch: self.epoch, chunks: vec![chunk] };
-        self.caller.send(Message::Ship(ship)).await?;
-        loop {
-            let Message::ShipAck(ack) = self.inbound.next().await?.message else { continue };
-            ensure!(ack.refusal.is_none() && ack.problems.is_empty(), "the owner refuses: {ack:?}");
-            if ack.marks.iter().any(|marks| marks.committed >= end) {
-                return Ok(began.elapsed());
+        for chunk in chunks {
+            while under_way.len() >= under_way_max {
+                self.acknowledged(&mut under_way).await?;
+            }
+            under_way.push_back(chunk.head.end);
+            let ship = Ship { shard: self.shard, epoch: self.epoch, chunks: vec![chunk] };
+            self.caller.send(Message::Ship(ship)).await?;
+        }
+        while !under_way.is_empty() {
+            self.acknowledged(&mut under_way).await?;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Hears an answer, and forgets what it acknowledges.
+    async fn acknowledged(&mut self, under_way: &mut VecDeque<Offset>) -> anyhow::Result<()> {
+        let Message::ShipAck(ack) = self.inbound.next().await?.message else { return Ok(()) };
+        ensure!(ack.refusal.is_none() && ack.problems.is_empty(), "the owner refuses: {ack:?}");
+        for marks in &ack.marks {
+            while under_way.front().is_some_and(|end| *end <= marks.committed) {
+                under_way.pop_front();
             }
         }
+        Ok(())
     }
 }
 
@@ -302,40 +303,5 @@ impl Echo {
 impl Drop for Echo {
     fn drop(&mut self) {
         self.answering.abort();
-    }
-}
-
-/// A file on the disk of the journals, written as they are.
-struct Disk {
-    file: File,
-    buffer: Vec<u8>,
-    position: u64,
-    direct: bool,
-}
-
-impl Disk {
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let open =
-            |flags| File::options().create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path);
-        let (file, direct) = match open(O_DIRECT) {
-            Ok(file) => (file, true),
-            Err(_) => (open(0).with_context(|| format!("open {}", path.display()))?, false),
-        };
-        let mut disk = Self { file, buffer: vec![7; BYTES + ALIGNMENT], position: 0, direct };
-        // Written once, so that a sync has no metadata to write.
-        while disk.position + (BYTES as u64) < FILE_BYTES {
-            disk.write()?;
-        }
-        disk.file.sync_all().context("sync the file")?;
-        Ok(disk)
-    }
-
-    fn write(&mut self) -> anyhow::Result<Duration> {
-        let from = self.buffer.as_ptr().align_offset(ALIGNMENT);
-        let began = Instant::now();
-        self.file.write_all_at(&self.buffer[from..from + BYTES], self.position).context("write beside the journal")?;
-        self.file.sync_data().context("sync beside the journal")?;
-        self.position = (self.position + BYTES as u64) % FILE_BYTES;
-        Ok(began.elapsed())
     }
 }

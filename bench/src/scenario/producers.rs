@@ -163,8 +163,9 @@ impl Feed {
         while listeners.try_join_next().is_some() {}
         let Some((epoch, address)) = reach.owners.borrow().get(&self.shard).copied() else { return Ok(None) };
         let opening = async {
-            let (session, _) = reach.ring.connect(address, None).await.ok()?;
+            let (session, welcome) = reach.ring.connect(address, None).await.ok()?;
             let (caller, inbound) = Caller::new(session.open(Lane::Shard(self.shard)).await.ok()?);
+            let caller = caller.speaking(welcome.version);
             let partitions = self.streams.iter().map(|(_, stream)| stream.key).collect();
             let question = Message::PositionsRequest(PositionsRequest { shard: self.shard, partitions });
             match caller.call(question, tokio::time::Instant::now() + ANSWER).await.ok()? {

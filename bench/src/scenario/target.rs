@@ -86,7 +86,7 @@ impl Target {
             let stage = Stage::set(StageSettings { programs: PathBuf::new(), directory, nodes, assignments })?;
             return Self::inside(stage, nodes).await;
         }
-        let programs = programs(args.programs.as_ref())?;
+        let programs = programs(args.programs.as_deref())?;
         let cores = match scenario.ring.cores {
             0 => None,
             cores => Some(Cores::deal(cores, nodes)?),

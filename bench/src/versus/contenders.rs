@@ -38,7 +38,7 @@ pub(super) enum Presence {
 /// All of them, started and full.
 pub(super) async fn all(args: &VersusArgs) -> anyhow::Result<Vec<Presence>> {
     let mut all = kennel::both(args).await?;
-    let directory = args.directory.with_extension("others");
+    let directory = args.place.directory.with_extension("others");
     if directory.exists() {
         std::fs::remove_dir_all(&directory).with_context(|| format!("empty {}", directory.display()))?;
     }

@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use super::contenders::{Contender, Presence};
 use super::{MESSAGE_BYTES, MESSAGES, VersusArgs};
+use crate::measure::Shipping;
 use crate::measure::load::Shape;
-use crate::measure::stage::{Stage, StageSettings, directory_bucket};
-use crate::measure::{Shipping, programs};
+use crate::measure::stage::{Stage, directory_bucket};
 
 pub(super) const QUIC: &str = "kennel, QUIC";
 pub(super) const SHARED: &str = "kennel, shared memory";
@@ -31,13 +31,11 @@ struct Node {
 
 /// A node that is full, and its two readers.
 pub(super) async fn both(args: &VersusArgs) -> anyhow::Result<Vec<Presence>> {
-    let directory = std::path::absolute(&args.directory).context("find the directory")?;
-    let socket = directory.join("node-1").join("local.sock");
+    let socket = args.place.directory()?.join("node-1").join("local.sock");
     let own = ["journal.size=512 MiB", "cluster.copies=1", "cluster.min_copies=1"];
     let mut assignments: Vec<String> = own.map(str::to_owned).to_vec();
-    assignments.extend([directory_bucket(&args.directory)?, format!("listen.local={}", socket.display())]);
-    let programs = programs(args.programs.as_ref())?;
-    let mut stage = Stage::start(StageSettings { programs, directory, nodes: 1, assignments })?;
+    assignments.extend([directory_bucket(&args.place.directory)?, format!("listen.local={}", socket.display())]);
+    let mut stage = args.place.start(1, assignments)?;
     stage.whole().await?;
     let payload_bytes = usize::try_from(MESSAGE_BYTES).context("small")?;
     let mut shipping = Shipping::open(&mut stage, Shape { messages: MESSAGES, payload_bytes }).await?;

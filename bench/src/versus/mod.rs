@@ -22,6 +22,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 
+use crate::measure::PlaceArgs;
 use crate::measure::figures::{Figures, say, write_json};
 use crate::measure::usage::Usage;
 use crate::scenario::{Environment, median, time};
@@ -43,18 +44,12 @@ pub struct VersusArgs {
     /// How long each has in a round, as "1s".
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub turn: Duration,
-    /// Where cache-node is; beside this program by default.
-    #[arg(long, value_name = "DIR")]
-    pub programs: Option<PathBuf>,
-    /// Where nodes, other servers and logs go; emptied first.
-    #[arg(long, value_name = "DIR", default_value = "kennel-versus")]
-    pub directory: PathBuf,
+    /// The ring, and the result.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// The Iggy server to run beside it.
     #[arg(long, env = "IGGY_SERVER_BIN", value_name = "PROGRAM")]
     pub iggy: Option<PathBuf>,
-    /// Write the result to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }
 
 /// One who answers.
@@ -129,7 +124,7 @@ pub async fn versus(args: VersusArgs) -> anyhow::Result<bool> {
     let environment = Environment::here("everything on this machine, over loopback".to_owned());
     let (messages, message_bytes, rounds) = (MESSAGES, MESSAGE_BYTES, args.rounds);
     let report = VersusReport { environment, messages, message_bytes, rounds, rows, absent, bars };
-    write_json(args.json.as_deref(), &report)?;
+    write_json(args.place.json.as_deref(), &report)?;
     tell(&report);
     Ok(met)
 }

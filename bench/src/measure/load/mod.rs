@@ -240,8 +240,9 @@ impl Owned {
     async fn open(shard: ShardId, shared: &Shared) -> Option<(Epoch, Self)> {
         let (epoch, address) = shared.owners.borrow().get(&shard).copied()?;
         let opening = async {
-            let (session, _) = shared.ring.connect(address, None).await.ok()?;
+            let (session, welcome) = shared.ring.connect(address, None).await.ok()?;
             let (caller, inbound) = Caller::new(session.open(Lane::Shard(shard)).await.ok()?);
+            let caller = caller.speaking(welcome.version);
             let mut streams = streams(shard, shared.settings);
             let partitions = streams.iter().map(|stream| stream.key).collect();
             let question = Message::PositionsRequest(PositionsRequest { shard, partitions });
