@@ -5,13 +5,13 @@
 //!
 //! ```text
 //!  0 [u8;4]  magic "KNLF"
-//!  4 u16     version               the oldest wire version that knows the kind
+//!  4 u16     version               the oldest wire version that reads the frame
 //!  6 u16     kind                  a FrameKind, never reused
 //!  8 u32     head_bytes            length of the rkyv head
 //! 12 u32     payload_bytes         length of the payload
 //! 16 u64     correlation           chosen by the asker, echoed in the answer
 //! 24 u64     head_checksum         XXH3-64 of the head
-//! 32 u64     payload_checksum      XXH3-64 of the payload
+//! 32 u64     payload_checksum      XXH3-64 of the payload; since version 5 zero where it is batches
 //! 40 u64     header_checksum       XXH3-64 of bytes 0..40
 //! 48         head, then payload    all integers little-endian
 //! ```
@@ -32,6 +32,9 @@ pub const FRAME_HEADER_BYTES: usize = 48;
 /// The first four bytes of every frame.
 pub const FRAME_MAGIC: [u8; 4] = *b"KNLF";
 
+/// Since this wire version payloads of batches are left to the checksums of the batches.
+const BATCHES_UNHASHED_SINCE: u16 = 5;
+
 /// Where the header's own checksum stands: over everything before it.
 const CHECKSUM_AT: usize = 40;
 
@@ -44,7 +47,7 @@ const _: () = {
 /// The fixed part of a frame. A decoded one is verified and within the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// The oldest wire version that knows the kind, as [`FrameKind::since`] says it.
+    /// The oldest wire version that reads the frame: [`FrameKind::since`], or the one since which its payload is not hashed.
     pub version: u16,
     /// What the frame is.
     pub kind: FrameKind,
@@ -56,11 +59,16 @@ pub struct FrameHeader {
     pub correlation: u64,
     /// XXH3-64 of the head.
     pub head_checksum: u64,
-    /// XXH3-64 of the payload.
+    /// XXH3-64 of the payload; zero where [`FrameHeader::hashes_payload`] is false.
     pub payload_checksum: u64,
 }
 
 impl FrameHeader {
+    /// Whether the payload's checksum stands here. Otherwise the payload is batches, which have their own.
+    pub fn hashes_payload(&self) -> bool {
+        hashes_payload(self.kind, self.version)
+    }
+
     /// The header's bytes, checksum included.
     pub fn encode(&self) -> [u8; FRAME_HEADER_BYTES] {
         let mut bytes = [0; FRAME_HEADER_BYTES];
@@ -132,21 +140,31 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The header to send before the head and the payload's pieces. Hashes both.
+    /// The header to send before the head and the payload's pieces, to any peer that knows the kind. Hashes both.
+    ///
+    /// # Panics
+    /// As [`Frame::header_for`].
+    pub fn header(&self) -> FrameHeader {
+        self.header_for(self.kind.since())
+    }
+
+    /// The header for a peer with whom hello and welcome agreed on `version`. Hashes the head, and the payload unless that
+    /// version leaves it to the batches in it.
     ///
     /// Ask [`Frame::check_limits`] first where the frame was made from something unbounded.
     ///
     /// # Panics
     /// If the head or the payload is longer than 4 GiB, which only a bug in the sender makes possible.
-    pub fn header(&self) -> FrameHeader {
+    pub fn header_for(&self, version: u16) -> FrameHeader {
+        let hashed = hashes_payload(self.kind, version);
         FrameHeader {
-            version: self.kind.since(),
+            version: if hashed { self.kind.since() } else { BATCHES_UNHASHED_SINCE },
             kind: self.kind,
             head_bytes: u32::try_from(self.head.len()).expect("a head is bounded by its sender"),
             payload_bytes: u32::try_from(self.payload.len()).expect("a payload is bounded by its sender"),
             correlation: self.correlation,
             head_checksum: checksum(&self.head),
-            payload_checksum: self.payload.checksum(),
+            payload_checksum: if hashed { self.payload.checksum() } else { 0 },
         }
     }
 
@@ -171,7 +189,8 @@ impl Frame {
         false
     }
 
-    /// Puts together what a transport read, after comparing lengths and checksums with the header.
+    /// Puts together what a transport read, after comparing lengths and checksums with the header. Batches that the header
+    /// does not hash are for the receiver to verify.
     pub fn verify(header: FrameHeader, head: Bytes, payload: Payload) -> Result<Self, FrameError> {
         if head.len() != header.head_bytes as usize {
             return Err(FrameError::HeadLength { expected: header.head_bytes, found: head.len() });
@@ -182,11 +201,17 @@ impl Frame {
         if checksum(&head) != header.head_checksum {
             return Err(FrameError::HeadChecksum { kind: header.kind });
         }
-        if payload.checksum() != header.payload_checksum {
+        let payload_checksum = if header.hashes_payload() { payload.checksum() } else { 0 };
+        if payload_checksum != header.payload_checksum {
             return Err(FrameError::PayloadChecksum { kind: header.kind });
         }
         Ok(Self { kind: header.kind, correlation: header.correlation, head, payload })
     }
+}
+
+/// Whether a payload is hashed by the frame, by what it is and the wire version.
+fn hashes_payload(kind: FrameKind, version: u16) -> bool {
+    version < BATCHES_UNHASHED_SINCE || !kind.carries_batches()
 }
 
 /// Why bytes are not a frame. Whoever receives one closes the connection and connects again.
@@ -300,6 +325,22 @@ mod tests {
         assert_eq!((received.kind, received.correlation, &received.head), (sent.kind, 7, &sent.head));
         assert_eq!(received.payload.checksum(), sent.payload.checksum());
         assert_eq!(sent.len(), 48 + 6 + 10);
+    }
+
+    #[test]
+    fn batches_are_left_to_their_own_checksums_since_version_5() {
+        let sent = frame();
+        assert_eq!(sent.header_for(4), sent.header(), "an older peer gets what it always got");
+        let header = sent.header_for(5);
+        assert_eq!((header.version, header.payload_checksum, header.hashes_payload()), (5, 0, false));
+        let header = FrameHeader::decode(&header.encode()).expect("a header");
+        let payload = Payload::from(Bytes::from_static(b"two piecez"));
+        assert!(Frame::verify(header, sent.head.clone(), payload.clone()).is_ok(), "the receiver verifies batches");
+        let stated = FrameHeader { payload_checksum: payload.checksum(), ..header };
+        let refused = Frame::verify(stated, sent.head.clone(), payload);
+        assert_eq!(refused, Err(FrameError::PayloadChecksum { kind: FrameKind::Ship }), "there is one way to say it");
+        let other = Frame { kind: FrameKind::CatalogPut, ..sent };
+        assert_eq!(other.header_for(5), other.header(), "what is no batches is hashed");
     }
 
     #[test]

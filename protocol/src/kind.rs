@@ -145,6 +145,12 @@ impl FrameKind {
         }
     }
 
+    /// Whether the payload is batches and nothing else. They carry checksums of their own, over every byte, and whoever
+    /// receives them verifies those: since wire version 5 the frame does not repeat them.
+    pub const fn carries_batches(self) -> bool {
+        matches!(self, Self::Ship | Self::Pulled | Self::Copy | Self::Fetched | Self::Followed | Self::Landed)
+    }
+
     /// Whether the kind is spoken between the nodes of a shard, and by nobody else.
     pub const fn between_nodes(self) -> bool {
         matches!(self.number(), 32..=47)

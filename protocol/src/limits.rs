@@ -6,8 +6,8 @@
 
 /// The wire version that this build speaks. Raised by every change that an older build would misread. 2 added the
 /// kinds by which catalogues are read and agreed upon, 3 those by which memory is offered to readers of the same host, 4
-/// those by which answers are written into readers' memory.
-pub const WIRE_VERSION: u16 = 4;
+/// those by which answers are written into readers' memory; 5 leaves batches to their own checksums.
+pub const WIRE_VERSION: u16 = 5;
 /// The oldest wire version that this build still speaks.
 pub const WIRE_VERSION_MIN: u16 = 1;
 /// The version of every object in the bucket that this build writes.

@@ -8,6 +8,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kennel_protocol::frame::{FRAME_HEADER_BYTES, Frame, FrameError, FrameHeader, Payload};
+use kennel_protocol::limits::WIRE_VERSION_MIN;
 use kennel_protocol::wire::ErrorCode;
 
 use crate::close::{Advice, CloseCode, SessionError};
@@ -24,8 +25,8 @@ const FEED_BYTES_MAX: usize = 64 * 1024;
 /// Chunks taken from the transport at once. Each is at most one packet.
 const CHUNKS_PER_READ: usize = 32;
 
-/// A frame within the limits, with its header: its payload was read for the checksum, which for a MiB takes as long as many
-/// a lock should be held.
+/// A frame within the limits, with its header: its payload may have been read for the checksum, which for a MiB takes as long
+/// as many a lock should be held.
 #[derive(Debug)]
 pub(crate) struct SealedFrame {
     header: [u8; FRAME_HEADER_BYTES],
@@ -33,9 +34,10 @@ pub(crate) struct SealedFrame {
 }
 
 impl SealedFrame {
-    pub(crate) fn new(frame: Frame) -> Result<Self, FrameError> {
+    /// For a peer with whom `version` was agreed on.
+    pub(crate) fn new(frame: Frame, version: u16) -> Result<Self, FrameError> {
         frame.check_limits()?;
-        Ok(Self { header: frame.header().encode(), frame })
+        Ok(Self { header: frame.header_for(version).encode(), frame })
     }
 
     /// Length on the wire.
@@ -47,6 +49,8 @@ impl SealedFrame {
 /// Frames to the peer. Dropping it finishes the lane's direction; what was fed but not flushed is lost.
 pub struct FrameSink {
     pipe: PipeWriter,
+    /// The highest wire version that the peer is known to speak.
+    version: u16,
     /// Headers, heads and small pieces that are not yet in `pieces`.
     copied: BytesMut,
     /// What to write, in order. Those before `written` are empty.
@@ -58,7 +62,14 @@ pub struct FrameSink {
 
 impl FrameSink {
     pub(crate) fn new(pipe: PipeWriter) -> Self {
-        Self { pipe, copied: BytesMut::new(), pieces: Vec::new(), written: 0, waiting_bytes: 0 }
+        let version = WIRE_VERSION_MIN;
+        Self { pipe, version, copied: BytesMut::new(), pieces: Vec::new(), written: 0, waiting_bytes: 0 }
+    }
+
+    /// From now on to a peer with whom hello and welcome agreed on `version`. Without this word frames are such as every
+    /// version reads.
+    pub fn speak(&mut self, version: u16) {
+        self.version = version;
     }
 
     /// Sends one frame: [`FrameSink::feed`] and [`FrameSink::flush`]. Ends when the transport has taken it, which is
@@ -76,7 +87,8 @@ impl FrameSink {
     /// # Cancel safety
     /// The lane stays sound; the frame is not sent.
     pub async fn feed(&mut self, frame: Frame) -> Result<(), FrameWriteError> {
-        self.feed_sealed(SealedFrame::new(frame).map_err(FrameWriteError::TooLarge)?).await
+        let sealed = SealedFrame::new(frame, self.version);
+        self.feed_sealed(sealed.map_err(FrameWriteError::TooLarge)?).await
     }
 
     /// [`FrameSink::send`] of a frame that was sealed before, by somebody who holds nothing up with it.

@@ -65,7 +65,7 @@ impl fmt::Display for Correlation {
 #[derive(Debug, Clone)]
 pub struct Caller {
     shared: Arc<Shared>,
-    /// The highest wire version whose kinds may be sent unasked.
+    /// The highest wire version that the peer is known to speak: of the kinds that may be sent unasked, and of frames.
     version: u16,
 }
 
@@ -129,7 +129,7 @@ impl Caller {
     }
 
     /// The same lane, to a peer with whom hello and welcome agreed on `version`. Without this word only kinds are sent that
-    /// every version knows: to any other the peer would answer by closing the session.
+    /// every version knows, and as every version reads them: to any other the peer would answer by closing the session.
     #[must_use]
     pub fn speaking(self, version: u16) -> Self {
         Self { version, ..self }
@@ -166,7 +166,7 @@ impl Caller {
     /// [`CallError::QueueFull`] where [`Caller::send`] would wait, and its errors.
     pub fn try_send(&self, message: &Message) -> Result<(), CallError> {
         self.check_version(message)?;
-        let frame = SealedFrame::new(message.encode(Correlation::NONE.0)).map_err(CallError::TooLarge)?;
+        let frame = SealedFrame::new(message.encode(Correlation::NONE.0), self.version).map_err(CallError::TooLarge)?;
         let room = self.shared.room.try_take(frame.len().max(OUTGOING_FRAME_MIN)).ok_or(CallError::QueueFull)?;
         self.hand_over(Outgoing { frame, room })
     }
@@ -191,7 +191,7 @@ impl Caller {
     }
 
     async fn queue(&self, message: &Message, correlation: Correlation) -> Result<(), CallError> {
-        let frame = SealedFrame::new(message.encode(correlation.0)).map_err(CallError::TooLarge)?;
+        let frame = SealedFrame::new(message.encode(correlation.0), self.version).map_err(CallError::TooLarge)?;
         let room = self.shared.room.take(frame.len().max(OUTGOING_FRAME_MIN)).await;
         self.hand_over(Outgoing { frame, room })
     }

@@ -251,11 +251,11 @@ impl Link {
 
     async fn deliver(&mut self, message: Message) -> Option<()> {
         if self.caller.as_ref().is_none_or(|caller| caller.over().is_some()) {
-            let (session, _) = self.peers.session(self.to).await.ok()?;
+            let (session, version) = self.peers.session(self.to).await.ok()?;
             let lane = session.open(Lane::Shard(self.shard)).await.ok()?;
             // The peer answers over its own link: nothing comes back here.
             let (caller, _) = Caller::new(lane);
-            self.caller = Some(caller);
+            self.caller = Some(caller.speaking(version));
         }
         self.caller.as_ref()?.send(message).await.ok()
     }

@@ -31,6 +31,7 @@ const FOLLOW_WAIT_MILLIS: u32 = 10_000;
 /// most answers. Everything else, and every follow, gets a task of its own.
 pub(super) async fn run(answers: Arc<Answers>, guest: Guest, lane: LaneStream) {
     let LaneStream { mut sink, mut source, .. } = lane;
+    sink.speak(guest.version);
     let (replies, mut answered) = mpsc::channel(ANSWERS_MAX);
     let mut desk = Desk { answers, guest, replies, tasks: JoinSet::new() };
     loop {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kennel_core::shard::{Input, SessionId};
 use kennel_protocol::ids::{NodeId, ShardId};
-use kennel_protocol::wire::{ErrorCode, Hello, Message, Role, Ship, ShipAck, WireError};
+use kennel_protocol::wire::{ErrorCode, Hello, Message, Role, Ship, ShipAck, Welcome, WireError};
 use kennel_transport::close::CloseCode;
 use kennel_transport::handshake::{HelloPolicy, handshake_server};
 use kennel_transport::lane::Lane;
@@ -48,6 +48,8 @@ pub(super) struct Serving {
 pub(super) struct Guest {
     pub(super) role: Role,
     node: Option<NodeId>,
+    /// The wire version that was agreed on.
+    pub(super) version: u16,
     /// Whether it shares this host's memory.
     pub(super) local: Arc<LocalGuest>,
     /// How it goes with its landings.
@@ -87,7 +89,9 @@ impl Serving {
     async fn serve(self: Arc<Self>, session: Arc<dyn Session>) {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let guest = match handshake_server(&*session, &self.policy, deadline).await {
-            Ok((Hello { role, node, .. }, _)) => Guest { role, node, local: Arc::default(), fabric: Arc::default() },
+            Ok((Hello { role, node, .. }, Welcome { version, .. })) => {
+                Guest { role, node, version, local: Arc::default(), fabric: Arc::default() }
+            }
             Err(error) => {
                 tracing::info!(peer = %session.peer(), error = %error, "refused a session");
                 return;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kennel_protocol::checksum::checksum;
 use kennel_protocol::frame::{Frame, FrameError, FrameKind, Payload};
 use kennel_protocol::ids::ShardId;
+use kennel_protocol::limits::{WIRE_VERSION, WIRE_VERSION_MIN};
 use kennel_protocol::wire::ErrorCode;
 use kennel_transport::frames::{FrameReadError, FrameSink, FrameSource, FrameWriteError};
 use kennel_transport::lane::Lane;
@@ -55,7 +56,9 @@ pub(crate) async fn sizes_in_order(pair: Pair) {
         .collect();
     let expected = frames.clone();
     let sending = tokio::spawn(async move {
-        for frame in frames {
+        for (number, frame) in frames.into_iter().enumerate() {
+            // Frames of all versions are read side by side.
+            near.sink.speak(if number % 2 == 0 { WIRE_VERSION_MIN } else { WIRE_VERSION });
             near.sink.send(frame).await.expect("a reader");
         }
     });

@@ -165,7 +165,7 @@ impl<'a> Driver<'a> {
         watcher: &'a mut dyn Watcher,
     ) -> Result<Self, ShipError> {
         let (session, welcome) = ring.first_node(patience).await?;
-        let link = Link::open(welcome.node, 0, session, events.clone()).await.map_err(ShipError::Session)?;
+        let link = Link::open(welcome.clone(), 0, session, events.clone()).await.map_err(ShipError::Session)?;
         // Shippers of one host need not pause in step.
         let seed = u64::from(std::process::id());
         let mut driver = Self {
@@ -325,7 +325,7 @@ impl<'a> Driver<'a> {
                 Some(control) => ask(control, Message::ViewRequest(ViewRequest), deadline).await,
                 None => match ring.first_node(Duration::ZERO).await {
                     Ok((session, welcome)) => {
-                        let link = Link::open(welcome.node, number, session, events.clone()).await.ok();
+                        let link = Link::open(welcome, number, session, events.clone()).await.ok();
                         let view = match &link {
                             Some(link) => ask(link.control(), Message::ViewRequest(ViewRequest), deadline).await,
                             None => None,
@@ -441,7 +441,7 @@ async fn open_link(
     events: mpsc::Sender<Event>,
 ) -> Option<Link> {
     match ring.connect(address?, Some(node)).await {
-        Ok((session, _)) => Link::open(node, number, session, events).await.ok(),
+        Ok((session, welcome)) => Link::open(welcome, number, session, events).await.ok(),
         Err(error) => {
             tracing::warn!(%node, error = chain(&error), "no session");
             None

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kennel_core::shipper::Input;
 use kennel_protocol::ids::{NodeId, ShardId};
-use kennel_protocol::wire::{ErrorCode, Message, Ship};
+use kennel_protocol::wire::{ErrorCode, Message, Ship, Welcome};
 use kennel_transport::close::{CloseCode, SessionError};
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{CallError, Caller, Inbound};
@@ -30,6 +30,8 @@ pub(crate) struct Link {
     number: u64,
     session: Arc<dyn Session>,
     control: Caller,
+    /// The wire version that was agreed on.
+    version: u16,
     lanes: BTreeMap<ShardId, mpsc::Sender<Ship>>,
     events: mpsc::Sender<Event>,
 }
@@ -37,15 +39,16 @@ pub(crate) struct Link {
 impl Link {
     /// Opens the control lane of a session that was welcomed, and watches for its end.
     pub(super) async fn open(
-        node: NodeId,
+        Welcome { node, version, .. }: Welcome,
         number: u64,
         session: Arc<dyn Session>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, SessionError> {
         let lane = session.open(Lane::Control).await?;
         let (control, _unasked) = Caller::new(lane);
+        let control = control.speaking(version);
         tokio::spawn(watch(node, number, Arc::clone(&session), events.clone()));
-        Ok(Self { node, number, session, control, lanes: BTreeMap::new(), events })
+        Ok(Self { node, number, session, control, version, lanes: BTreeMap::new(), events })
     }
 
     pub(super) fn node(&self) -> NodeId {
@@ -65,7 +68,8 @@ impl Link {
     pub(super) fn send(&mut self, ship: Ship) {
         let lane = self.lanes.entry(ship.shard).or_insert_with(|| {
             let (sender, ships) = mpsc::channel(LANE_QUEUE_MAX);
-            tokio::spawn(run_lane(self.node, ship.shard, Arc::clone(&self.session), ships, self.events.clone()));
+            let shard = (ship.shard, self.version);
+            tokio::spawn(run_lane(self.node, shard, Arc::clone(&self.session), ships, self.events.clone()));
             sender
         });
         if lane.try_send(ship).is_err() {
@@ -92,7 +96,7 @@ async fn watch(node: NodeId, number: u64, session: Arc<dyn Session>, events: mps
 /// Sends a shard's chunks and passes on what its owner says, until either direction ends.
 async fn run_lane(
     node: NodeId,
-    shard: ShardId,
+    (shard, version): (ShardId, u16),
     session: Arc<dyn Session>,
     ships: mpsc::Receiver<Ship>,
     events: mpsc::Sender<Event>,
@@ -102,6 +106,7 @@ async fn run_lane(
         Err(error) => return tracing::debug!(%node, %shard, %error, "the lane could not be opened"),
     };
     let (caller, inbound) = Caller::new(lane);
+    let caller = caller.speaking(version);
     let why = tokio::select! {
         why = send_all(caller, ships) => why,
         why = receive_all(node, inbound, events) => why,
