@@ -24,6 +24,8 @@ use crate::scenario::raw::{RawPeer, RawStream};
 
 /// A chunk of some 63 KiB: one record.
 const CHUNK: Shape = Shape { messages: 60, payload_bytes: 1_000 };
+/// What a follower is woken for first: one message.
+const MESSAGE: Shape = Shape { messages: 1, payload_bytes: 1_000 };
 /// Chunks that fetches are made from.
 const CHUNKS: u64 = 64;
 const KIB_64: u32 = 64 << 10;
@@ -70,8 +72,11 @@ struct SameHostReport {
     bare_quinn_1_mib: Micros,
     /// The same with several under way.
     bulk_mib_per_second: Bulk,
-    /// From the record's writing to the follower's answer.
+    /// From the writing of a message of 1 KB into the shared memory to the follower's answer.
     wake_shared: Micros,
+    /// The same of 64 KiB, which are written, copied and verified meanwhile.
+    wake_shared_64_kib: Micros,
+    /// Of a message of 1 KB, to a follower over QUIC.
     wake_quic: Micros,
     /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes.
     wake_bare: Micros,
@@ -106,12 +111,15 @@ pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
     let small = bench.fetches(KIB_64, 1, args.rounds).await?;
     let large = bench.fetches(MIB, 16, args.rounds / 4).await?;
     let bulk = bench.bulk().await?;
+    let wake_large = bench.wakes(&bench.shared.clone(), args.rounds).await?;
+    bench.shipping.reshape(MESSAGE);
     let wake_shared = bench.wakes(&bench.shared.clone(), args.rounds).await?;
     let wake_quic = bench.wakes(&bench.quic.clone(), args.rounds).await?;
+    bench.shipping.reshape(CHUNK);
     let wake_bare = tokio::task::block_in_place(|| bare_wakes(args.rounds))?;
     let idle = bench.idle(&stage).await?;
     let many = bench.many(&stage, args.followers, args.rounds / 20).await?;
-    let report = report(small, large, bulk, [wake_shared, wake_quic, wake_bare], many, idle);
+    let report = report(small, large, bulk, [wake_shared, wake_large, wake_quic, wake_bare], many, idle);
     write_json(args.place.json.as_deref(), &report)?;
     tell(&report, args.followers);
     Ok(report.bars_met)
@@ -308,7 +316,7 @@ fn report(
     [shared_64_kib, quic_64_kib, copy_64_kib, bare_quinn_64_kib]: Fetches,
     [shared_1_mib, quic_1_mib, copy_1_mib, bare_quinn_1_mib]: Fetches,
     bulk: Bulk,
-    [wake_shared, wake_quic, wake_bare]: [Micros; 3],
+    [wake_shared, wake_shared_64_kib, wake_quic, wake_bare]: [Micros; 4],
     (wake_many, many_bytes_over_network, many_bytes_written): (Micros, u64, u64),
     (idle_node_percent, idle_reader_percent): (f64, f64),
 ) -> SameHostReport {
@@ -331,6 +339,7 @@ fn report(
         bare_quinn_1_mib,
         bulk_mib_per_second: bulk,
         wake_shared,
+        wake_shared_64_kib,
         wake_quic,
         wake_bare,
         wake_many,
@@ -354,6 +363,7 @@ fn tell(report: &SameHostReport, followers: u32) {
     let Bulk { quic, bare_quinn } = report.bulk_mib_per_second;
     say(&format!("1 MiB, {UNDER_WAY} under way:   QUIC {quic:.0} MiB/s, bare quinn {bare_quinn:.0} MiB/s"));
     say(&format!("woken, shared memory:  {}", report.wake_shared.line()));
+    say(&format!("    with 64 KiB:       {}", report.wake_shared_64_kib.line()));
     say(&format!("woken, QUIC:           {}", report.wake_quic.line()));
     say(&format!("woken, a bare thread:  {}", report.wake_bare.line()));
     let (over, written) = (report.many_bytes_over_network, report.many_bytes_written);

@@ -216,6 +216,11 @@ impl Shipping {
         self.stream.next
     }
 
+    /// Chunks are of another size from here on.
+    pub(super) fn reshape(&mut self, shape: Shape) {
+        self.stream.reshape(shape);
+    }
+
     /// Ships the next chunk, and waits until it is acknowledged.
     pub(crate) async fn ship(&mut self) -> anyhow::Result<Duration> {
         let chunk = self.build();

@@ -43,6 +43,11 @@ impl Stream {
         true
     }
 
+    /// Chunks are of another size from here on.
+    pub(crate) fn reshape(&mut self, shape: Shape) {
+        self.shape = shape;
+    }
+
     /// The next chunk.
     pub(crate) fn chunk(&mut self) -> ShipChunk {
         let (mut head, body) = self.batch(self.next);
