@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use kennel_bench::measure::{
-    FabricArgs, FailoverArgs, Kind, OutageArgs, PlaceArgs, ShipBulkArgs, ShipCostArgs, fabric, failover, outage,
-    ship_bulk, ship_cost,
+    FabricArgs, FailoverArgs, Kind, OutageArgs, PlaceArgs, ShipCostArgs, fabric, failover, outage, ship_cost,
 };
 use kennel_bench::scenario::{CompareArgs, RunArgs, TargetArgs, compare, run};
 use kennel_client::{Client, ClientSettings, ConnectError, FabricChoice, FabricSettings};
@@ -74,19 +73,6 @@ async fn a_bucket_goes_away_and_nobody_is_refused() {
     assert_eq!(report["refused_ships"], 0, "{report:#}");
     assert!(report["hot_during"]["count"].as_u64().is_some_and(|reads| reads > 0), "{report:#}");
     assert!(report["rate_megabytes"].as_f64().is_some_and(|rate| rate > 0.1), "{report:#}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn chunks_go_as_fast_as_they_are_acknowledged() {
-    let (stage, directory, assignments) = place();
-    let json = stage.path().join("report.json");
-    let args =
-        ShipBulkArgs { turns: 1, chunks: 16, under_way: 4, copies: 1, place: placed(directory, assignments, &json) };
-    ship_bulk(args).await.expect("it runs to its end");
-    let report = report(&json);
-    for what in ["ship", "bare_quinn", "disk", "share"] {
-        assert!(report[what].as_f64().is_some_and(|figure| figure > 0.0), "{report:#}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
