@@ -75,6 +75,24 @@ async fn a_bucket_goes_away_and_nobody_is_refused() {
     assert!(report["rate_megabytes"].as_f64().is_some_and(|rate| rate > 0.1), "{report:#}");
 }
 
+/// As a program: the bare side starts this program again, which a test is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_go_as_fast_as_they_are_acknowledged() {
+    let (stage, directory, _) = place();
+    let json = stage.path().join("report.json");
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(["ship-bulk", "--turns", "1", "--chunks", "16", "--copies", "1"]).arg("--programs").arg(programs());
+    command.arg("--directory").arg(directory).arg("--json").arg(&json).kill_on_drop(true);
+    command.args(ASSIGNMENTS.iter().map(|assignment| format!("--set={assignment}")));
+    let output = command.output().await.expect("it runs to its end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(json.exists(), "no report: {said}");
+    let report = report(&json);
+    for what in ["ship", "bare_quinn", "disk", "share"] {
+        assert!(report[what].as_f64().is_some_and(|figure| figure > 0.0), "{report:#}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ships_are_timed_beside_syncs_and_round_trips() {
     let (stage, directory, assignments) = place();

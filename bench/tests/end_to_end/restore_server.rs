@@ -94,9 +94,7 @@ async fn messages_expire_as_at_the_source_if_it_is_asked_for() {
         eprintln!("SKIPPED: no IGGY_SERVER_BIN, so nothing was restored");
         return;
     };
-    let cluster = Cluster::start(1, TestBucket::memory(), &["cluster.copies=1", "cluster.min_copies=1"]).await;
-    let mapping = Mapping::parse(NAMES).expect("a mapping");
-    cluster.shipper().ship_named(&fixtures(), &mapping, Until::Stored).await;
+    let cluster = one_node().await;
     // A data directory does not say how long messages are kept; a shipper beside a running server does.
     let with_expiry = |standing: Option<&Catalog>| {
         let mut seen = standing.cloned().expect("it was shipped by name");
@@ -126,6 +124,14 @@ async fn expiry(server: &IggyServerProcess) -> IggyExpiry {
     topic.expect("it is there").message_expiry
 }
 
+/// One node that holds what the fixtures hold, under their names.
+async fn one_node() -> Cluster {
+    let cluster = Cluster::start(1, TestBucket::memory(), &["cluster.copies=1", "cluster.min_copies=1"]).await;
+    let mapping = Mapping::parse(NAMES).expect("a mapping");
+    cluster.shipper().ship_named(&fixtures(), &mapping, Until::Stored).await;
+    cluster
+}
+
 /// Messages of the whole server.
 async fn total(server: &IggyServerProcess) -> u64 {
     let client = server.client().await;
@@ -145,9 +151,7 @@ async fn a_topic_that_holds_something_else_is_left_alone() {
         eprintln!("SKIPPED: no IGGY_SERVER_BIN, so nothing was restored");
         return;
     };
-    let cluster = Cluster::start(1, TestBucket::memory(), &["cluster.copies=1", "cluster.min_copies=1"]).await;
-    let mapping = Mapping::parse(NAMES).expect("a mapping");
-    cluster.shipper().ship_named(&fixtures(), &mapping, Until::Stored).await;
+    let cluster = one_node().await;
     let producer = server.client().await;
     create_topic(&producer, "orders", "events", 2).await;
     send(&producer, "orders", "events", 0, vec!["of somebody else".into()]).await;

@@ -1,4 +1,4 @@
-//! The seams to the server that is written to. Two stand behind it: Iggy's SDK, and a server in memory that loses answers.
+//! The seams to the server that is written to. Two stand behind them: Iggy's SDK, and a server in memory that loses answers.
 
 use std::fmt;
 

@@ -68,8 +68,8 @@ impl Link {
     pub(super) fn send(&mut self, ship: Ship) {
         let lane = self.lanes.entry(ship.shard).or_insert_with(|| {
             let (sender, ships) = mpsc::channel(LANE_QUEUE_MAX);
-            let shard = (ship.shard, self.version);
-            tokio::spawn(run_lane(self.node, shard, Arc::clone(&self.session), ships, self.events.clone()));
+            let (lane, session) = ((ship.shard, self.version), Arc::clone(&self.session));
+            tokio::spawn(run_lane(self.node, lane, session, ships, self.events.clone()));
             sender
         });
         if lane.try_send(ship).is_err() {
@@ -93,7 +93,7 @@ async fn watch(node: NodeId, number: u64, session: Arc<dyn Session>, events: mps
     let _ = events.send(Event::LinkLost { node, number }).await;
 }
 
-/// Sends a shard's chunks and passes on what its owner says, until either direction ends.
+/// Sends a shard's chunks, in the wire version that was agreed on, and passes on what its owner says, until either direction ends.
 async fn run_lane(
     node: NodeId,
     (shard, version): (ShardId, u16),
