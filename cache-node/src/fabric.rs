@@ -1,8 +1,11 @@
-//! Answers written into readers' memory: when that is tried, and what a reader is told of it.
+//! Answers written into readers' memory, and copies into followers': when that is tried, and what the other side is told.
 //!
 //! A failure here never fails an answer: it is counted, and the batches go inline. Only what certainly was not begun is
 //! called untouched; else the reader is told to give the landing up. The decision is made for each session, so that one
 //! reader whose card has gone costs nobody else anything.
+
+mod borrowed;
+mod lent;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +14,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use kennel_fabric::limits::PIECES_MAX;
 use kennel_fabric::{Breaker, EndpointSettings, FabricError, LandingAdvert, LastingEndpoint, Library};
-use kennel_protocol::wire::{AdvertBytes, FabricOffer, FabricRequest, LandingOutcome};
+use kennel_protocol::limits::LANDINGS_MAX;
+use kennel_protocol::wire::{
+    AdvertBytes, FabricOffer, FabricRequest, LandingId, LandingOutcome, Landings, LandingsRequest, PlacedCopy,
+    ShardMessage,
+};
 
 use crate::config::FabricSettings;
 use crate::http::FabricReport;
+use crate::node::bodies_hold;
+use lent::Lent;
+
+pub(crate) use borrowed::{Borrowed, Taken};
 
 /// Bytes of one send buffer: of a usual answer.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
@@ -25,14 +36,29 @@ pub(crate) struct Fabric {
     endpoint: LastingEndpoint,
     placed_bytes_min: u64,
     placement_timeout: Duration,
+    /// Landings that one other node may have at once: half, so that two owners get as many.
+    lent_max: usize,
+    next_lent: AtomicU64,
+    answers: Moved,
+    copies: Moved,
+    copies_landed: AtomicU64,
+    copies_refused: AtomicU64,
     /// Answers for landings that went inline all the same.
     inline: AtomicU64,
 }
 
-/// A reader's session, as far as its landings are concerned.
+/// What was placed and confirmed.
+#[derive(Debug, Default)]
+struct Moved {
+    count: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// The session of a reader, as far as its landings are concerned; of a node, as far as those are that were lent to it.
 #[derive(Debug, Default)]
 pub(crate) struct FabricGuest {
     breaker: Mutex<Breaker>,
+    lent: Lent,
 }
 
 impl Fabric {
@@ -42,9 +68,8 @@ impl Fabric {
         let send_bytes = usize::try_from(settings.send_bytes).expect("checked to be at most 4 GiB");
         let endpoint = EndpointSettings {
             choice: settings.choice.clone(),
-            // Nobody writes a node's memory.
-            landing_bytes: 1,
-            landing_count: 0,
+            landing_bytes: usize::try_from(settings.landing_bytes).expect("checked to be some MiB"),
+            landing_count: settings.landing_count,
             send_bytes: SEND_BUFFER_BYTES,
             send_count: send_bytes / SEND_BUFFER_BYTES,
             always_copy: false,
@@ -53,8 +78,19 @@ impl Fabric {
             endpoint: LastingEndpoint::open(library, endpoint)?,
             placed_bytes_min: settings.placed_bytes_min,
             placement_timeout: settings.placement_timeout,
+            lent_max: settings.landing_count.div_ceil(2).min(LANDINGS_MAX),
+            next_lent: AtomicU64::new(0),
+            answers: Moved::default(),
+            copies: Moved::default(),
+            copies_landed: AtomicU64::new(0),
+            copies_refused: AtomicU64::new(0),
             inline: AtomicU64::new(0),
         })
+    }
+
+    /// Below, nothing is placed.
+    pub(crate) fn placed_bytes_min(&self) -> usize {
+        usize::try_from(self.placed_bytes_min).unwrap_or(usize::MAX)
     }
 
     /// Offers to place, if the reader has the same provider.
@@ -69,8 +105,9 @@ impl Fabric {
     /// Dropped, it goes on: what was begun ends by itself.
     pub(crate) async fn place(&self, guest: &FabricGuest, advert: &AdvertBytes, pieces: Vec<Bytes>) -> LandingOutcome {
         let outcome = self.try_place(guest, advert, pieces).await;
-        if !matches!(outcome, LandingOutcome::Placed(_)) {
-            self.inline.fetch_add(1, Ordering::Relaxed);
+        match outcome {
+            LandingOutcome::Placed(bytes) => self.answers.placed(bytes.into()),
+            _ => drop(self.inline.fetch_add(1, Ordering::Relaxed)),
         }
         outcome
     }
@@ -87,21 +124,57 @@ impl Fabric {
         if let Err(error) = &placed {
             tracing::debug!(error = error as &dyn std::error::Error, "an answer was not placed");
         }
-        if guest.learn(placed.as_ref().map(|_| ()), Instant::now()) {
+        if learn(&mut guest.breaker(), placed.as_ref().map(|_| ()), Instant::now()) {
             self.endpoint.breaker_opened();
         }
         outcome(&placed.map(|placed| placed.len))
     }
 
+    /// Takes back landings that another node has no use for, and lends what it wants and there is.
+    pub(crate) fn lend(&self, guest: &FabricGuest, request: &LandingsRequest) -> Landings {
+        guest.lent.take_back(request);
+        let offered = self.lent_max > 0 && request.provider == self.endpoint.provider().name;
+        let mut lent = Vec::new();
+        while offered && lent.len() < request.wanted.into() && guest.lent.count() < self.lent_max {
+            let Ok(landing) = self.endpoint.landing() else { break };
+            let id = LandingId(self.next_lent.fetch_add(1, Ordering::Relaxed));
+            lent.push(guest.lent.lend(id, landing));
+        }
+        Landings { offered, lent }
+    }
+
+    /// A copy with the bodies that its owner has placed, after they were verified. `None` where they are not what they
+    /// should be: the owner repeats what is not acknowledged.
+    pub(crate) fn take_copy(&self, guest: &FabricGuest, placed: PlacedCopy) -> Option<ShardMessage> {
+        let copy = guest.lent.take(placed.landing).and_then(|landing| {
+            let arrived = landing.arrived(placed.body_bytes()).ok()?;
+            // Out of the landing first: what was verified there could still be written.
+            let bodies = Bytes::copy_from_slice(arrived.as_ref());
+            let copy = ShardMessage::Copy(placed.fill(bodies).ok()?);
+            bodies_hold(&copy).then(|| {
+                drop(arrived.keep());
+                copy
+            })
+        });
+        let counter = if copy.is_some() { &self.copies_landed } else { &self.copies_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        copy
+    }
+
     /// For people.
     pub(crate) fn report(&self) -> FabricReport {
         let (provider, counters) = (self.endpoint.provider(), self.endpoint.counters());
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FabricReport {
             provider: provider.name.clone(),
             domain: provider.domain.clone(),
-            placed: counters.placed,
-            placed_bytes: counters.placed_bytes,
-            inline: self.inline.load(Ordering::Relaxed),
+            placed: load(&self.answers.count),
+            placed_bytes: load(&self.answers.bytes),
+            inline: load(&self.inline),
+            copies_placed: load(&self.copies.count),
+            copies_placed_bytes: load(&self.copies.bytes),
+            copies_landed: load(&self.copies_landed),
+            copies_refused: load(&self.copies_refused),
             failed: counters.failed,
             quarantined: counters.quarantined,
             breaker_opens: counters.breaker_opens,
@@ -110,18 +183,14 @@ impl Fabric {
     }
 }
 
-impl FabricGuest {
-    /// Takes in how a placement went. Returns whether this opened the breaker.
-    fn learn(&self, placed: Result<(), &FabricError>, now: Instant) -> bool {
-        match placed {
-            Ok(()) => self.breaker().succeeded(),
-            // The node has as much to do as it may: that says nothing of the reader.
-            Err(FabricError::Busy | FabricError::NoSendBuffer) => {}
-            Err(_) => return self.breaker().failed(now),
-        }
-        false
+impl Moved {
+    fn placed(&self, bytes: u64) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
+}
 
+impl FabricGuest {
     /// A breaker is one small value: a panic under this lock leaves it whole.
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,7 +223,18 @@ pub(crate) async fn open(settings: Option<&FabricSettings>) -> Result<Option<Arc
     }
 }
 
-/// What a reader is told of its landing.
+/// Takes in how a placement went. Returns whether this opened the breaker.
+fn learn(breaker: &mut Breaker, placed: Result<(), &FabricError>, now: Instant) -> bool {
+    match placed {
+        Ok(()) => breaker.succeeded(),
+        // The node has as much to do as it may: that says nothing of the other side.
+        Err(FabricError::Busy | FabricError::NoSendBuffer) => {}
+        Err(_) => return breaker.failed(now),
+    }
+    false
+}
+
+/// What is known of a landing.
 fn outcome(placed: &Result<usize, FabricError>) -> LandingOutcome {
     match placed {
         Ok(bytes) => LandingOutcome::Placed(u32::try_from(*bytes).expect("it fitted a landing")),
@@ -187,14 +267,14 @@ mod tests {
 
     #[test]
     fn a_reader_that_cannot_be_written_is_left_alone_for_a_while() {
-        let (guest, now) = (FabricGuest::default(), Instant::now());
-        assert!(!guest.learn(Err(&FabricError::Busy), now), "that is the node's own state");
-        assert!(guest.breaker().allows(now));
-        assert!(guest.learn(Err(&transfer()), now));
-        assert!(!guest.learn(Err(&transfer()), now), "it is open already");
-        assert!(!guest.breaker().allows(now));
-        assert!(guest.breaker().allows(now + Duration::from_secs(1)));
-        assert!(!guest.learn(Ok(()), now + Duration::from_secs(1)));
-        assert!(guest.breaker().allows(now + Duration::from_secs(1)));
+        let (mut breaker, now) = (Breaker::new(), Instant::now());
+        assert!(!learn(&mut breaker, Err(&FabricError::Busy), now), "that is the node's own state");
+        assert!(breaker.allows(now));
+        assert!(learn(&mut breaker, Err(&transfer()), now));
+        assert!(!learn(&mut breaker, Err(&transfer()), now), "it is open already");
+        assert!(!breaker.allows(now));
+        assert!(breaker.allows(now + Duration::from_secs(1)));
+        assert!(!learn(&mut breaker, Ok(()), now + Duration::from_secs(1)));
+        assert!(breaker.allows(now + Duration::from_secs(1)));
     }
 }

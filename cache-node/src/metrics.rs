@@ -124,6 +124,14 @@ pub const FABRIC_PLACED: &str = "kennel_fabric_placed_total";
 pub const FABRIC_BYTES: &str = "kennel_fabric_placed_bytes_total";
 /// Answers that went over QUIC although the reader had offered a landing.
 pub const FABRIC_INLINE: &str = "kennel_fabric_inline_total";
+/// Copies written into followers' memory.
+pub const FABRIC_COPIES_PLACED: &str = "kennel_fabric_copies_placed_total";
+/// Their bytes.
+pub const FABRIC_COPIES_BYTES: &str = "kennel_fabric_copies_placed_bytes_total";
+/// Copies that owners have written into this node's memory.
+pub const FABRIC_COPIES_LANDED: &str = "kennel_fabric_copies_landed_total";
+/// Copies that did not verify.
+pub const FABRIC_COPIES_REFUSED: &str = "kennel_fabric_copies_refused_total";
 /// Placements that failed or were late.
 pub const FABRIC_FAILED: &str = "kennel_fabric_failed_total";
 /// Transfers that had not ended at their deadline.
@@ -268,9 +276,16 @@ fn describe_fabric() {
     describe_counter!(FABRIC_PLACED, "Answers written into readers' memory.");
     describe_counter!(FABRIC_BYTES, "Bytes of batches in those answers.");
     describe_counter!(FABRIC_INLINE, "Answers that went over QUIC although the reader had offered a landing.");
+    describe_counter!(FABRIC_COPIES_PLACED, "Copies written into followers' memory.");
+    describe_counter!(FABRIC_COPIES_BYTES, "Bytes of batches in those copies.");
+    describe_counter!(FABRIC_COPIES_LANDED, "Copies that owners have written into this node's memory.");
+    describe_counter!(FABRIC_COPIES_REFUSED, "Copies in this node's memory that did not verify and are repeated.");
     describe_counter!(FABRIC_FAILED, "Placements that failed or were late.");
     describe_counter!(FABRIC_QUARANTINED, "Transfers of the fabric that had not ended at their deadline.");
-    describe_counter!(FABRIC_BREAKER, "Times that a reader's landings were left alone for a while after a failure.");
+    describe_counter!(
+        FABRIC_BREAKER,
+        "Times that the landings of a reader or follower were left alone for a while after a failure."
+    );
     describe_counter!(FABRIC_REOPENED, "Times that the fabric's endpoint was opened anew.");
 }
 
@@ -378,6 +393,10 @@ fn record_fabric(report: &FabricReport) {
     counter!(FABRIC_PLACED).absolute(report.placed);
     counter!(FABRIC_BYTES).absolute(report.placed_bytes);
     counter!(FABRIC_INLINE).absolute(report.inline);
+    counter!(FABRIC_COPIES_PLACED).absolute(report.copies_placed);
+    counter!(FABRIC_COPIES_BYTES).absolute(report.copies_placed_bytes);
+    counter!(FABRIC_COPIES_LANDED).absolute(report.copies_landed);
+    counter!(FABRIC_COPIES_REFUSED).absolute(report.copies_refused);
     counter!(FABRIC_FAILED).absolute(report.failed);
     counter!(FABRIC_QUARANTINED).absolute(report.quarantined);
     counter!(FABRIC_BREAKER).absolute(report.breaker_opens);

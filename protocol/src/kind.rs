@@ -52,6 +52,10 @@ pub enum FrameKind {
     FabricRequest = 22,
     /// Whether it does. Since wire version 4.
     FabricOffer = 23,
+    /// A node asks another for landings that copies may be written into. Since wire version 6.
+    LandingsRequest = 24,
+    /// The landings. Since wire version 6.
+    Landings = 25,
     /// A candidate asks whether it may claim.
     Ask = 32,
     /// A node's answer to that.
@@ -68,6 +72,8 @@ pub enum FrameKind {
     Copy = 38,
     /// A follower's answer.
     CopyAck = 39,
+    /// A copy whose bodies lie in a landing. Since wire version 6.
+    PlacedCopy = 40,
     /// Asks for batches.
     Fetch = 48,
     /// Batches.
@@ -84,7 +90,7 @@ pub enum FrameKind {
 
 impl FrameKind {
     /// Every kind, in the order of the numbers.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::Hello,
         Self::Welcome,
         Self::Error,
@@ -108,6 +114,8 @@ impl FrameKind {
         Self::Compared,
         Self::FabricRequest,
         Self::FabricOffer,
+        Self::LandingsRequest,
+        Self::Landings,
         Self::Ask,
         Self::AskAnswer,
         Self::Seal,
@@ -116,6 +124,7 @@ impl FrameKind {
         Self::Pulled,
         Self::Copy,
         Self::CopyAck,
+        Self::PlacedCopy,
         Self::Fetch,
         Self::Fetched,
         Self::Follow,
@@ -141,6 +150,7 @@ impl FrameKind {
             Self::CatalogRequest | Self::Catalogued | Self::CatalogOffer | Self::CatalogVerdict => 2,
             Self::LocalRequest | Self::LocalOffer => 3,
             Self::FabricRequest | Self::FabricOffer | Self::FetchInto | Self::Landed => 4,
+            Self::LandingsRequest | Self::Landings | Self::PlacedCopy => 6,
             _ => WIRE_VERSION_MIN,
         }
     }
@@ -169,7 +179,7 @@ mod tests {
             assert_eq!(FrameKind::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameKind::from_number(0), None);
-        assert_eq!(FrameKind::from_number(24), None);
+        assert_eq!(FrameKind::from_number(26), None);
         assert!(FrameKind::ALL.iter().all(|kind| (WIRE_VERSION_MIN..=WIRE_VERSION).contains(&kind.since())));
         assert!(FrameKind::CopyAck.between_nodes() && !FrameKind::Fetch.between_nodes());
     }

@@ -6,8 +6,9 @@
 
 /// The wire version that this build speaks. Raised by every change that an older build would misread. 2 added the
 /// kinds by which catalogues are read and agreed upon, 3 those by which memory is offered to readers of the same host, 4
-/// those by which answers are written into readers' memory; 5 leaves batches to their own checksums.
-pub const WIRE_VERSION: u16 = 5;
+/// those by which answers are written into readers' memory; 5 leaves batches to their own checksums; 6 added the kinds by
+/// which copies are written into followers' memory.
+pub const WIRE_VERSION: u16 = 6;
 /// The oldest wire version that this build still speaks.
 pub const WIRE_VERSION_MIN: u16 = 1;
 /// The version of every object in the bucket that this build writes.
@@ -58,6 +59,8 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Longest advert of a reader's landing, bytes: a head of 24 and an address of the fabric of at most 256.
 pub const ADVERT_BYTES_MAX: usize = 24 + 256;
+/// Most landings that one node lends another in a session: copies on their way to it at once, of all shards.
+pub const LANDINGS_MAX: usize = 64;
 /// Longest text of an error, bytes. Enough for a sentence and a path; no place to hide a body.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 * KIB;
 

@@ -1,5 +1,5 @@
-//! Readers whose answers nodes write into their memory: they read what others read over the network, also when a node is
-//! killed in the middle of it. The bytes move by libfabric's TCP, where there is a libfabric.
+//! Readers whose answers nodes write into their memory, and followers whose copies are: they have what came over the network
+//! elsewhere, also when a node is killed in the middle of it. The bytes move by libfabric's TCP, where there is a libfabric.
 #![expect(clippy::print_stdout, reason = "what was skipped is told to who runs the tests")]
 
 use std::net::SocketAddr;
@@ -16,6 +16,7 @@ use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::ids::Epoch;
 use tokio::process::Child;
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use crate::support::bucket::TestBucket;
 use crate::support::cluster::Cluster;
@@ -103,6 +104,42 @@ async fn fabric_and_network_give_the_same_bytes() {
     let (placed, bytes) = reports.fold((0, 0), |sum, node| (sum.0 + node.placed, sum.1 + node.placed_bytes));
     assert_eq!((placed, bytes), (counts.placed, counts.placed_bytes), "nodes and reader agree");
     assert!(cluster.metrics().await.contains("kennel_fabric_placed_bytes_total "));
+}
+
+/// What the nodes of a cluster say of their copies: placed, and their bytes; landed, and refused.
+async fn copies(cluster: &Cluster) -> (u64, u64, u64, u64) {
+    let reports = cluster.statuses().await.into_iter().filter_map(|status| status.fabric);
+    reports.fold((0, 0, 0, 0), |sum, node| {
+        let landed = (sum.2 + node.copies_landed, sum.3 + node.copies_refused);
+        (sum.0 + node.copies_placed, sum.1 + node.copies_placed_bytes, landed.0, landed.1)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_placed_in_the_memory_of_followers() {
+    let Some(mut cluster) = prepare(3, &NODE).await else { return };
+    cluster.start_all().await;
+    cluster.whole().await;
+    let source = Source::generated(4, 12 << 20, 35);
+    cluster.shipper().ship(source.path(), Until::Committed).await;
+    cluster.check(source.path(), source.messages, None).await;
+    let (placed, bytes, landed, refused) = copies(&cluster).await;
+    // What goes while the first landings are asked for goes over the network.
+    assert!(bytes > source.bytes / 2, "{bytes} bytes of copies were placed, of {}", 2 * source.bytes);
+    assert_eq!((landed, refused), (placed, 0), "{placed} were placed");
+    assert!(cluster.metrics().await.contains("kennel_fabric_copies_placed_total "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lends_nothing_gets_its_copies_over_the_network() {
+    let none = [&NODE[..], &["fabric.landing_count=0"]].concat();
+    let Some(mut cluster) = prepare(3, &none).await else { return };
+    cluster.start_all().await;
+    cluster.whole().await;
+    let source = Source::generated(4, 4 << 20, 36);
+    cluster.shipper().ship(source.path(), Until::Committed).await;
+    cluster.check(source.path(), source.messages, None).await;
+    assert_eq!(copies(&cluster).await, (0, 0, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,6 +236,25 @@ impl Processes {
     async fn reader(&self, fabric: Option<FabricSettings>) -> Client {
         connect(&self.cluster, self.addresses.clone(), fabric).await.expect("a node welcomes it")
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shipping_goes_on_when_a_node_is_killed_while_copies_are_placed() {
+    let Some(cluster) = prepare(3, &NODE).await else { return };
+    let mut nodes = Processes::start(cluster, 3);
+    nodes.up().await;
+    let source = Source::generated(4, 32 << 20, 37);
+    let (shipper, path) = (nodes.shipper(), source.path().to_owned());
+    let shipping = tokio::spawn(async move { shipper.ship(&path, Until::Committed).await });
+    sleep(Duration::from_millis(500)).await;
+    nodes.children[2].kill().await.expect("it runs");
+    timeout(PATIENCE, shipping).await.expect("two nodes are enough").expect("everything is acknowledged");
+    let network = nodes.reader(None).await;
+    let mut messages = 0;
+    for partition in keys(&source) {
+        messages += read_all(&network, partition).await.0.len();
+    }
+    assert!(messages as u64 >= source.bytes, "{messages} bytes of {} are there", source.bytes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,10 @@ const PLACED_BYTES_MIN: RangeInclusive<u64> = (4 << 10)..=(8 << 20);
 const PLACEMENT_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(4);
 /// The largest answer but the largest single batch; and as much as anybody locks.
 const SEND_BYTES: RangeInclusive<u64> = (8 << 20)..=(4 << 30);
+/// Several of the smallest copies that are worth placing; and the largest frame.
+const LANDING_BYTES: RangeInclusive<u64> = (64 << 10)..=(64 << 20);
+/// None for a node that takes no copies so; and as many registrations as cards have for sure.
+const LANDING_COUNT: RangeInclusive<usize> = 0..=1024;
 
 #[derive(Deserialize)]
 pub(super) struct Fabric {
@@ -30,6 +34,8 @@ pub(super) struct Fabric {
     placed_bytes_min: Size,
     placement_timeout: Span,
     send_bytes: Size,
+    landing_bytes: Size,
+    landing_count: usize,
 }
 
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub(super) fn settings(check: &Check<'_>, keys: Fabric) -> Result<Option<FabricS
     let placed_bytes_min = check.size("fabric.placed_bytes_min", keys.placed_bytes_min.0, PLACED_BYTES_MIN)?;
     let placement_timeout = check.span("fabric.placement_timeout", keys.placement_timeout.0, PLACEMENT_TIMEOUT)?;
     let send_bytes = check.size("fabric.send_bytes", keys.send_bytes.0, SEND_BYTES)?;
+    let landing_bytes = check.size("fabric.landing_bytes", keys.landing_bytes.0, LANDING_BYTES)?;
+    let landing_count = check.within("fabric.landing_count", keys.landing_count, LANDING_COUNT)?;
     Ok((keys.mode != Mode::Off).then(|| FabricSettings {
         required: keys.mode == Mode::Require,
         choice: FabricChoice {
@@ -56,5 +64,7 @@ pub(super) fn settings(check: &Check<'_>, keys: Fabric) -> Result<Option<FabricS
         placed_bytes_min,
         placement_timeout,
         send_bytes,
+        landing_bytes,
+        landing_count,
     }))
 }

@@ -97,19 +97,23 @@ pub struct LocalSettings {
     pub bytes: u64,
 }
 
-/// How answers are written into readers' memory.
+/// How answers are written into readers' memory, and copies into followers'.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FabricSettings {
     /// Whether the node does not start without it.
     pub required: bool,
     /// Which one.
     pub choice: FabricChoice,
-    /// Smaller answers are not placed.
+    /// Smaller answers and copies are not placed.
     pub placed_bytes_min: u64,
     /// How long one placement may take.
     pub placement_timeout: Duration,
     /// Memory to send from, where the provider wants some.
     pub send_bytes: u64,
+    /// The largest copy that the node takes by the fabric.
+    pub landing_bytes: u64,
+    /// Copies that may be on their way to the node at once; none: copies come over QUIC.
+    pub landing_count: usize,
 }
 
 /// When an entry counts as journaled.

@@ -50,12 +50,12 @@ pub struct StatusReport {
     /// What readers of this host share with the node; none where it is off.
     #[serde(default)]
     pub local: Option<LocalReport>,
-    /// What writes answers into readers' memory; none where it is off or cannot be had.
+    /// What writes answers into readers' memory and copies into followers'; none where it is off or cannot be had.
     #[serde(default)]
     pub fabric: Option<FabricReport>,
 }
 
-/// What writes answers into readers' memory. Counts are since the process started.
+/// What writes answers into readers' memory and copies into followers'. Counts are since the process started.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FabricReport {
     /// libfabric's provider.
@@ -68,11 +68,23 @@ pub struct FabricReport {
     pub placed_bytes: u64,
     /// Answers to readers that had offered a landing, which went over QUIC all the same.
     pub inline: u64,
+    /// Copies placed in followers' memory.
+    #[serde(default)]
+    pub copies_placed: u64,
+    /// Bytes of batches in them.
+    #[serde(default)]
+    pub copies_placed_bytes: u64,
+    /// Copies that owners have placed in this node's memory, and that verified.
+    #[serde(default)]
+    pub copies_landed: u64,
+    /// Copies that did not verify; their owners repeat them.
+    #[serde(default)]
+    pub copies_refused: u64,
     /// Placements that failed or were late.
     pub failed: u64,
     /// Transfers that had not ended at their deadline.
     pub quarantined: u64,
-    /// How often a reader's landings were left alone for a while after a failure.
+    /// How often the landings of a reader or a follower were left alone for a while after a failure.
     pub breaker_opens: u64,
     /// How often the endpoint was opened anew.
     pub reopened: u64,

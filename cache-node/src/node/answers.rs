@@ -10,8 +10,8 @@ use kennel_protocol::entry::MessageIdentity;
 use kennel_protocol::frame::{Frame, FrameKind, Payload};
 use kennel_protocol::ids::{Epoch, NodeId, Offset, ShardId};
 use kennel_protocol::wire::{
-    AdvertBytes, ErrorCode, FabricOffer, Fetch, FetchFrom, FetchInto, Fetched, Landed, LandingOutcome, LocalOffer,
-    Message, NodeAddress, Partitions, PositionsRequest, Role, Served, View, WireError,
+    AdvertBytes, ErrorCode, FabricOffer, Fetch, FetchFrom, FetchInto, Fetched, Landed, LandingOutcome, Landings,
+    LocalOffer, Message, NodeAddress, Partitions, PositionsRequest, Role, Served, View, WireError,
 };
 use kennel_slab::cut::RunMarks;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -42,7 +42,7 @@ pub(super) struct Answers {
     pub(super) membership: watch::Receiver<Option<Arc<Membership>>>,
     /// What readers of this host share with the node; `None` where that is off.
     pub(super) local: Option<Arc<Local>>,
-    /// What writes answers into readers' memory; `None` where that is off.
+    /// What writes answers into readers' memory, and lends landings to other nodes; `None` where that is off.
     pub(super) fabric: Option<Arc<Fabric>>,
 }
 
@@ -76,6 +76,11 @@ impl Answers {
             Message::FabricRequest(request) => {
                 let offer = self.fabric.as_ref().map(|fabric| fabric.offer(request));
                 Message::FabricOffer(offer.unwrap_or(FabricOffer { provider: None })).encode(correlation)
+            }
+            Message::LandingsRequest(request) if guest.role == Role::Node => {
+                let landings = self.fabric.as_ref().map(|fabric| fabric.lend(&guest.fabric, &request));
+                let none = Landings { offered: false, lent: Vec::new() };
+                Message::Landings(landings.unwrap_or(none)).encode(correlation)
             }
             Message::LocalRequest(request) => {
                 let offer = self.local.as_ref().map(|local| local.offer(request, &guest.local));

@@ -20,6 +20,7 @@ mod error;
 mod gateway;
 mod journal_edge;
 mod ledger;
+mod link;
 mod members;
 mod peers;
 mod read_lane;
@@ -56,6 +57,8 @@ use crate::journal::Journal;
 use crate::read::BlockCache;
 use peers::Peers;
 use shard_task::ShardInput;
+
+pub(crate) use verify::bodies_hold;
 
 /// How long a stopping node tries to publish and hand over before it stops all the same.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);

@@ -3,34 +3,29 @@
 //! Nothing here is reliable, and nothing needs to be: a machine repeats what matters. A full queue drops the newest.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared as SharedFuture};
+use futures::future::{BoxFuture, OptionFuture, Shared as SharedFuture};
 use kennel_core::membership::Membership;
+use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{NodeId, ProcessId, ShardId};
-use kennel_protocol::wire::{Hello, Message, ShardMessage};
+use kennel_protocol::wire::{Hello, Message, ShardMessage, Welcome};
 use kennel_transport::close::CloseCode;
 use kennel_transport::handshake::handshake_client;
 use kennel_transport::lane::Lane;
 use kennel_transport::rpc::{CallError, Caller};
 use kennel_transport::session::{Connector, Session};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-/// Messages of one shard to one node that wait for the link. A gigabyte of chunks is some thousand messages.
-const QUEUE_MAX: usize = 512;
-
-/// A message with more bytes of bodies is sent by the link's task.
-const AT_ONCE_BYTES_MAX: usize = 128 << 10;
+use super::link::{self, Road};
+use crate::fabric::{Borrowed, Fabric};
 
 /// How long connecting and saying hello may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a node that could not be reached is left alone.
-const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// Why another node gave no answer on somebody's behalf.
 #[derive(Debug, thiserror::Error)]
@@ -58,17 +53,25 @@ pub(super) struct Peers {
     shared: Arc<Shared>,
 }
 
-/// A session, and the wire version that was agreed on.
-type Spoken = (Arc<dyn Session>, u16);
+/// A session, and what was agreed on in it.
+#[derive(Debug, Clone)]
+pub(super) struct PeerSession {
+    pub(super) session: Arc<dyn Session>,
+    /// The wire version.
+    pub(super) version: u16,
+    /// Where copies may be written; `None` where one of both sides has no fabric or does not know of it.
+    pub(super) borrowed: Option<Arc<Borrowed>>,
+}
 
 /// A session that stands or is being made; nothing if it could not be made. All lanes to a node wait for the same one:
 /// a node that wakes from a pause has to answer one handshake, not one for every shard and try.
-type Dial = SharedFuture<BoxFuture<'static, Option<Spoken>>>;
+type Dial = SharedFuture<BoxFuture<'static, Option<PeerSession>>>;
 
 #[derive(Debug)]
 struct Shared {
     connector: Arc<dyn Connector>,
     hello: Hello,
+    fabric: Option<Arc<Fabric>>,
     addresses: Mutex<HashMap<NodeId, (String, ProcessId)>>,
     sessions: Mutex<HashMap<NodeId, Dial>>,
     lanes: Mutex<HashMap<(NodeId, ShardId), Arc<Road>>>,
@@ -77,10 +80,11 @@ struct Shared {
 }
 
 impl Peers {
-    pub(super) fn new(connector: Arc<dyn Connector>, hello: Hello) -> Self {
+    pub(super) fn new(connector: Arc<dyn Connector>, hello: Hello, fabric: Option<Arc<Fabric>>) -> Self {
         let shared = Shared {
             connector,
             hello,
+            fabric,
             addresses: Mutex::default(),
             sessions: Mutex::default(),
             lanes: Mutex::default(),
@@ -99,7 +103,7 @@ impl Peers {
             if before.is_some_and(|before| before != now) {
                 lock(&self.shared.readers).remove(&member.node);
                 let old = lock(&self.shared.sessions).remove(&member.node);
-                if let Some(Some((session, _))) = old.as_ref().and_then(Dial::peek) {
+                if let Some(Some(PeerSession { session, .. })) = old.as_ref().and_then(Dial::peek) {
                     session.close(CloseCode::DONE, "the node was started again");
                 }
             }
@@ -116,10 +120,9 @@ impl Peers {
     }
 
     fn road(&self, to: NodeId, shard: ShardId) -> Arc<Road> {
-        let (sender, queue) = mpsc::channel(QUEUE_MAX);
-        let road = Arc::new(Road { queue: sender, open: Mutex::default() });
-        let link = Link { peers: self.clone(), to, shard, caller: None, road: Arc::downgrade(&road) };
-        self.spawn(link.run(queue));
+        let at_once = self.shared.fabric.as_ref().map(|fabric| fabric.placed_bytes_min());
+        let (road, link) = link::new(self.clone(), to, shard, at_once);
+        self.spawn(link);
         road
     }
 
@@ -129,7 +132,7 @@ impl Peers {
         let caller = if let Some(caller) = kept {
             caller
         } else {
-            let (session, version) = self.session(to).await?;
+            let PeerSession { session, version, .. } = self.session(to).await?;
             let lane = session.open(Lane::Read).await;
             let (caller, _) = Caller::new(lane.map_err(|_| ForwardError::Unreachable(to))?);
             let caller = caller.speaking(version);
@@ -141,7 +144,7 @@ impl Peers {
     }
 
     /// The session to a node, made if there is none.
-    async fn session(&self, to: NodeId) -> Result<Spoken, ForwardError> {
+    pub(super) async fn session(&self, to: NodeId) -> Result<PeerSession, ForwardError> {
         let known = lock(&self.shared.addresses).get(&to).cloned();
         let (address, _) = known.ok_or(ForwardError::NotAMember(to))?;
         let dial = lock(&self.shared.sessions).entry(to).or_insert_with(|| self.dial(to, address)).clone();
@@ -157,8 +160,12 @@ impl Peers {
         let dial = connecting.boxed().shared();
         let (peers, made) = (self.clone(), dial.clone());
         self.spawn(async move {
-            if let Some((session, _)) = made.clone().await {
-                session.closed().await;
+            if let Some(PeerSession { session, version, borrowed }) = made.clone().await {
+                let lending = borrowed.map(|borrowed| borrowed.keep(Arc::clone(&session), version));
+                tokio::select! {
+                    _ = session.closed() => {}
+                    () = async { OptionFuture::from(lending).await; pending().await } => {}
+                }
             }
             let mut sessions = lock(&peers.shared.sessions);
             if sessions.get(&to).is_some_and(|current| current.ptr_eq(&made)) {
@@ -174,12 +181,16 @@ impl Peers {
         tasks.spawn(task);
     }
 
-    async fn connect(&self, address: &str) -> Option<Spoken> {
+    async fn connect(&self, address: &str) -> Option<PeerSession> {
         let resolved = tokio::net::lookup_host(address).await.ok()?.next()?;
         let session = self.shared.connector.connect(resolved).await.ok()?;
         let deadline = Instant::now() + CONNECT_PATIENCE;
         match handshake_client(&*session, self.shared.hello.clone(), deadline).await {
-            Ok(welcome) => Some((session, welcome.version)),
+            Ok(Welcome { version, .. }) => {
+                let knows = version >= FrameKind::PlacedCopy.since();
+                let fabric = self.shared.fabric.as_ref().filter(|_| knows);
+                Some(PeerSession { session, version, borrowed: fabric.cloned().map(Borrowed::new) })
+            }
             Err(error) => {
                 tracing::warn!(address, error = %error, "another node refused this one");
                 None
@@ -194,74 +205,7 @@ impl Peers {
     }
 }
 
-/// The way to the lane of one shard to one node: past the link's task where it has nothing to do, which saves each message a
-/// switch between tasks.
-#[derive(Debug)]
-struct Road {
-    queue: mpsc::Sender<Message>,
-    /// The lane, while nothing waits before it.
-    open: Mutex<Option<Caller>>,
-}
-
-impl Road {
-    /// Sends in the order of the calls. Says whether there was room.
-    fn send(&self, message: ShardMessage) -> bool {
-        // Large ones are left to the link's task: its checksums run beside the sender.
-        let is_small = message.body_bytes() <= AT_ONCE_BYTES_MAX;
-        let message = Message::Shard(message);
-        let mut open = lock(&self.open);
-        if is_small && open.as_ref().is_some_and(|caller| caller.try_send(&message).is_ok()) {
-            return true;
-        }
-        *open = None;
-        self.queue.try_send(message).is_ok()
-    }
-
-    /// Everything that was queued has gone over this lane.
-    fn opens(&self, caller: &Caller) {
-        let mut open = lock(&self.open);
-        if self.queue.capacity() == self.queue.max_capacity() {
-            *open = Some(caller.clone());
-        }
-    }
-}
-
-/// The lane of one shard to one node.
-struct Link {
-    peers: Peers,
-    to: NodeId,
-    shard: ShardId,
-    caller: Option<Caller>,
-    road: Weak<Road>,
-}
-
-impl Link {
-    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        while let Some(message) = queue.recv().await {
-            if self.deliver(message).await.is_none() {
-                self.caller = None;
-                sleep(RECONNECT_DELAY).await;
-                // What waited meanwhile is old news: its senders repeat what still matters.
-                while queue.try_recv().is_ok() {}
-            } else if let (Some(road), Some(caller)) = (self.road.upgrade(), &self.caller) {
-                road.opens(caller);
-            }
-        }
-    }
-
-    async fn deliver(&mut self, message: Message) -> Option<()> {
-        if self.caller.as_ref().is_none_or(|caller| caller.over().is_some()) {
-            let (session, version) = self.peers.session(self.to).await.ok()?;
-            let lane = session.open(Lane::Shard(self.shard)).await.ok()?;
-            // The peer answers over its own link: nothing comes back here.
-            let (caller, _) = Caller::new(lane);
-            self.caller = Some(caller.speaking(version));
-        }
-        self.caller.as_ref()?.send(message).await.ok()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Every critical section leaves the map whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -280,6 +224,9 @@ mod tests {
     use kennel_transport::loopback::{LoopbackIdentity, LoopbackNetwork};
     use kennel_transport::session::Listener;
 
+    use tokio::time::sleep;
+
+    use super::super::link::AT_ONCE_BYTES_MAX;
     use super::*;
 
     /// Shards that lose their lanes at the same time.
@@ -339,7 +286,7 @@ mod tests {
     async fn large_and_small_messages_arrive_in_the_order_of_sending() {
         let network = LoopbackNetwork::new();
         let mut listener = network.listen(identity());
-        let peers = Peers::new(Arc::new(network.connector(identity())), hello());
+        let peers = Peers::new(Arc::new(network.connector(identity())), hello(), None);
         peers.learn(&Membership::new(1, vec![member(listener.local_address())]).expect("a membership"));
         let receiving = tokio::spawn(async move {
             let session = listener.accept().await.expect("a session");
@@ -368,11 +315,11 @@ mod tests {
     async fn lanes_that_connect_at_the_same_time_share_one_session() {
         let network = LoopbackNetwork::new();
         let listener = network.listen(identity());
-        let peers = Peers::new(Arc::new(network.connector(identity())), hello());
+        let peers = Peers::new(Arc::new(network.connector(identity())), hello(), None);
         peers.learn(&Membership::new(1, vec![member(listener.local_address())]).expect("a membership"));
         let welcoming = tokio::spawn(welcome(listener));
         let sessions = futures::future::join_all((0..LANES).map(|_| peers.session(NodeId(2)))).await;
-        let sessions: Vec<_> = sessions.into_iter().map(|made| made.expect("it is reached").0).collect();
+        let sessions: Vec<_> = sessions.into_iter().map(|made| made.expect("it is reached").session).collect();
         assert!(sessions.iter().all(|session| Arc::ptr_eq(session, &sessions[0])), "lanes have sessions of their own");
         peers.stop().await;
         welcoming.abort();

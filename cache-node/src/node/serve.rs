@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kennel_core::shard::{Input, SessionId};
 use kennel_protocol::ids::{NodeId, ShardId};
-use kennel_protocol::wire::{ErrorCode, Hello, Message, Role, Ship, ShipAck, Welcome, WireError};
+use kennel_protocol::wire::{ErrorCode, Hello, Message, Role, ShardMessage, Ship, ShipAck, Welcome, WireError};
 use kennel_transport::close::CloseCode;
 use kennel_transport::handshake::{HelloPolicy, handshake_server};
 use kennel_transport::lane::Lane;
@@ -131,21 +131,32 @@ impl Serving {
         let LaneStream { sink: _open, mut source, .. } = lane;
         while let Ok(Some(frame)) = source.next().await {
             let message = match Message::decode(frame) {
-                Ok(Message::Shard(message)) => message,
-                Ok(_) => continue,
+                Ok(message) => message,
                 Err(error) => return source.refuse(error.code()),
             };
-            let shard = message.stamp().shard;
-            let Some(inbox) = self.shards.get(usize::from(shard.0)) else { continue };
-            if !bodies_hold(&message) {
-                // The sender repeats what is not acknowledged.
-                tracing::warn!(node = %from, %shard, "a body from another node does not match its checksum; dropped");
-                continue;
-            }
+            // The sender repeats what is not acknowledged.
+            let Some(message) = self.between_nodes(message, &guest, from) else { continue };
+            let Some(inbox) = self.shards.get(usize::from(message.stamp().shard.0)) else { continue };
             if inbox.send(ShardInput::Machine(Input::Peer { from, message })).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// What another node says of a shard, if its bodies are what they are said to be.
+    fn between_nodes(&self, message: Message, guest: &Guest, from: NodeId) -> Option<ShardMessage> {
+        let (shard, message) = match message {
+            Message::Shard(message) => (message.stamp().shard, Some(message).filter(bodies_hold)),
+            Message::PlacedCopy(placed) => {
+                let fabric = self.answers.fabric.as_ref()?;
+                (placed.stamp().shard, fabric.take_copy(&guest.fabric, placed))
+            }
+            _ => return None,
+        };
+        if message.is_none() {
+            tracing::warn!(node = %from, %shard, "a body from another node does not match its checksum; dropped");
+        }
+        message
     }
 
     /// A shipper's lane to one shard.

@@ -16,7 +16,7 @@ use kennel_protocol::object::ClusterIdentity;
 use kennel_protocol::wire::{Hello, Role};
 use kennel_transport::handshake::HelloPolicy;
 use kennel_transport::quic::QuicEndpoint;
-use kennel_transport::session::{Connector, Listener};
+use kennel_transport::session::Listener;
 use kennel_transport::tls::TlsIdentity;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -103,7 +103,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
     let quic = listener.local_address();
     let links = Links {
         gossip: Arc::new(start_gossip(&settings, &foundation, quic).await?),
-        peers: Peers::new(Arc::new(endpoint.connector()) as Arc<dyn Connector>, hello(&settings, &foundation)),
+        peers: Peers::new(Arc::new(endpoint.connector()), hello(&settings, &foundation), foundation.fabric.clone()),
         roles: Arc::new(Roles::new(settings.node.id, foundation.identity.shard_count)),
     };
     let stowed = Stowed::new(foundation.journal.clone());

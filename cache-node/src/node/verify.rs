@@ -41,7 +41,7 @@ fn verified_chunk(chunk: ShipChunk, shard: ShardId, shard_count: u16) -> Option<
 }
 
 /// Whether every body in a message between nodes is the one that its head names.
-pub(super) fn bodies_hold(message: &ShardMessage) -> bool {
+pub(crate) fn bodies_hold(message: &ShardMessage) -> bool {
     match message {
         ShardMessage::Copy(copy) => copy.entries.iter().all(|entry| match &entry.source {
             CopySource::Inline(entry) => entry.verify_body().is_ok(),

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use crate::entry::{EntryHead, EntryHeadError};
 use crate::limits::{
     ADVERT_BYTES_MAX, COMPARISONS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, ERROR_TEXT_BYTES_MAX, FETCH_BYTES_MAX,
-    FRAME_PAYLOAD_BYTES_MAX, HOLES_PER_FETCH_MAX, LABEL_BYTES_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX,
+    FRAME_PAYLOAD_BYTES_MAX, HOLES_PER_FETCH_MAX, LABEL_BYTES_MAX, LANDINGS_MAX, NODES_MAX, PARTITIONS_PER_FRAME_MAX,
     RECORD_BYTES_MAX, SHARD_COUNT_MAX, SOCKET_PATH_BYTES_MAX,
 };
 use crate::wire::{
     Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued, CompareRequest,
     Compared, Copy, CopyAck, CopySource, FabricOffer, FabricRequest, Fetch, FetchInto, Fetched, Follow, Hello, Landed,
-    LandingOutcome, LocalOffer, LocalRequest, Partitions, PartitionsRequest, Positions, PositionsRequest, Pull, Pulled,
-    Seal, SealAnswer, Ship, ShipAck, View, ViewRequest, Welcome, WireError,
+    LandingOutcome, Landings, LandingsRequest, LocalOffer, LocalRequest, Partitions, PartitionsRequest, PlacedCopy,
+    Positions, PositionsRequest, Pull, Pulled, Seal, SealAnswer, Ship, ShipAck, View, ViewRequest, Welcome, WireError,
 };
 
 /// A message that breaks a limit.
@@ -232,6 +232,30 @@ impl Bounded for Landed {
             return Err(BoundsError::OutOfRange { what: "what was placed" });
         }
         at_most("the bytes placed", bytes as usize, FRAME_PAYLOAD_BYTES_MAX)
+    }
+}
+
+impl Bounded for LandingsRequest {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the provider's length", self.provider.len(), LABEL_BYTES_MAX)?;
+        at_most("the number of landings wanted", self.wanted.into(), LANDINGS_MAX)?;
+        at_most("the number of landings given back", self.unused.len(), LANDINGS_MAX)?;
+        at_most("the number of landings given up", self.given_up.len(), LANDINGS_MAX)
+    }
+}
+
+impl Bounded for Landings {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of landings lent", self.lent.len(), LANDINGS_MAX)?;
+        self.lent.iter().try_for_each(|lent| at_most("the advert's length", lent.advert.0.len(), ADVERT_BYTES_MAX))
+    }
+}
+
+impl Bounded for PlacedCopy {
+    fn check_bounds(&self) -> Result<(), BoundsError> {
+        at_most("the number of entries", self.entry_count(), ENTRIES_PER_FRAME_MAX)?;
+        self.inline().try_for_each(|head| head.check().map_err(BoundsError::Entry))?;
+        at_most("the bytes placed", self.body_bytes(), FRAME_PAYLOAD_BYTES_MAX)
     }
 }
 

@@ -96,6 +96,9 @@ impl Message {
             Self::FabricOffer(_) => FrameKind::FabricOffer,
             Self::FetchInto(_) => FrameKind::FetchInto,
             Self::Landed(_) => FrameKind::Landed,
+            Self::LandingsRequest(_) => FrameKind::LandingsRequest,
+            Self::Landings(_) => FrameKind::Landings,
+            Self::PlacedCopy(_) => FrameKind::PlacedCopy,
         }
     }
 
@@ -132,6 +135,9 @@ impl Message {
             Self::FabricOffer(message) => writer.plain(message),
             Self::FetchInto(message) => writer.plain(message),
             Self::Landed(message) => writer.split(message),
+            Self::LandingsRequest(message) => writer.plain(message),
+            Self::Landings(message) => writer.plain(message),
+            Self::PlacedCopy(message) => writer.plain(message),
         }
     }
 
@@ -158,6 +164,9 @@ impl Message {
             FrameKind::FabricOffer => Self::FabricOffer(reader.plain()?),
             FrameKind::FetchInto => Self::FetchInto(reader.plain()?),
             FrameKind::Landed => Self::Landed(reader.split()?),
+            FrameKind::LandingsRequest => Self::LandingsRequest(reader.plain()?),
+            FrameKind::Landings => Self::Landings(reader.plain()?),
+            FrameKind::PlacedCopy => Self::PlacedCopy(reader.plain()?),
             FrameKind::PositionsRequest => Self::PositionsRequest(reader.plain()?),
             FrameKind::Positions => Self::Positions(reader.plain()?),
             FrameKind::Ship => Self::Ship(reader.split()?),

@@ -79,14 +79,14 @@ impl Split for Pulled {
 }
 
 /// See [`CopySource`].
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub(crate) enum CopySourceHead {
     Inline(EntryHead),
     Adopt(Epoch, Lsn),
 }
 
 /// See [`struct@Copy`].
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub(crate) struct CopyHead {
     pub(crate) stamp: ShardStamp,
     pub(crate) entries: Vec<(Lsn, CopySourceHead)>,

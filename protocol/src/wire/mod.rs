@@ -23,7 +23,10 @@ pub use control::{
     ErrorCode, Hello, NodeAddress, PartitionReport, Partitions, PartitionsRequest, Role, ShardView, View, ViewRequest,
     Welcome, WireError,
 };
-pub use fabric::{AdvertBytes, FabricOffer, FabricRequest, FetchInto, Landed, LandingOutcome};
+pub use fabric::{
+    AdvertBytes, FabricOffer, FabricRequest, FetchInto, Landed, LandingId, LandingOutcome, Landings, LandingsRequest,
+    LentLanding, PlacedCopy,
+};
 pub use local::{LocalOffer, LocalRequest, LocalSocket, LocalToken};
 pub use shard::{
     Ask, AskAnswer, Copy, CopyAck, CopyEntry, CopySource, Pull, Pulled, Seal, SealAnswer, ShardMessage, ShardStamp,
@@ -96,4 +99,10 @@ pub enum Message {
     FetchInto(FetchInto),
     /// Batches, and what became of the place for them.
     Landed(Landed),
+    /// A node asks another for landings that copies may be written into.
+    LandingsRequest(LandingsRequest),
+    /// The landings.
+    Landings(Landings),
+    /// A copy whose bodies lie in a landing.
+    PlacedCopy(PlacedCopy),
 }

@@ -66,6 +66,9 @@ fn frames() {
         FrameKind::LocalOffer,
         FrameKind::FetchInto,
         FrameKind::Landed,
+        FrameKind::LandingsRequest,
+        FrameKind::Landings,
+        FrameKind::PlacedCopy,
     ] {
         let frame = samples::messages::message(kind, &mut Draw::new(2)).encode(7);
         let mut bytes = frame.header().encode().to_vec();

@@ -4,14 +4,15 @@ use bytes::Bytes;
 use kennel_protocol::entry::NumberedEntry;
 use kennel_protocol::frame::FrameKind;
 use kennel_protocol::ids::{ClusterId, Epoch, HostId, Incarnation, JournalId, Lsn, NodeId, ProcessId, SlabId};
-use kennel_protocol::limits::{ADVERT_BYTES_MAX, FETCH_BYTES_MAX};
+use kennel_protocol::limits::{ADVERT_BYTES_MAX, FETCH_BYTES_MAX, LANDINGS_MAX};
 use kennel_protocol::wire::{
     AdvertBytes, Ask, AskAnswer, CatalogAck, CatalogOffer, CatalogPut, CatalogRequest, CatalogVerdict, Catalogued,
     CompareRequest, Compared, Copy, CopyAck, CopyEntry, CopySource, ErrorCode, FabricOffer, FabricRequest, Fetch,
-    FetchFrom, FetchInto, Fetched, Follow, Hello, Landed, LandingOutcome, LocalOffer, LocalRequest, LocalSocket,
-    LocalToken, Message, NodeAddress, PartitionMarks, PartitionReport, Partitions, PartitionsRequest, Positions,
-    PositionsRequest, Pull, Pulled, Role, Seal, SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck,
-    ShipChunk, ShipProblem, ShipRefusal, View, ViewRequest, Welcome, WireError,
+    FetchFrom, FetchInto, Fetched, Follow, Hello, Landed, LandingId, LandingOutcome, Landings, LandingsRequest,
+    LentLanding, LocalOffer, LocalRequest, LocalSocket, LocalToken, Message, NodeAddress, PartitionMarks,
+    PartitionReport, Partitions, PartitionsRequest, PlacedCopy, Positions, PositionsRequest, Pull, Pulled, Role, Seal,
+    SealAnswer, Served, ShardMessage, ShardStamp, ShardView, Ship, ShipAck, ShipChunk, ShipProblem, ShipRefusal, View,
+    ViewRequest, Welcome, WireError,
 };
 
 use super::{Draw, batch, catalog, entry};
@@ -55,9 +56,13 @@ pub(crate) fn message(kind: FrameKind, draw: &mut Draw) -> Message {
             Message::Follow(Follow { partition, from, bytes_max, epoch, last })
         }
         FrameKind::Followed => Message::Followed(fetched(draw)),
-        FrameKind::FabricRequest | FrameKind::FabricOffer | FrameKind::FetchInto | FrameKind::Landed => {
-            placing(kind, draw)
-        }
+        FrameKind::FabricRequest
+        | FrameKind::FabricOffer
+        | FrameKind::FetchInto
+        | FrameKind::Landed
+        | FrameKind::LandingsRequest
+        | FrameKind::Landings
+        | FrameKind::PlacedCopy => placing(kind, draw),
         between => Message::Shard(shard_message(between, draw)),
     }
 }
@@ -228,6 +233,24 @@ fn placing(kind: FrameKind, draw: &mut Draw) -> Message {
             let length = draw.index(ADVERT_BYTES_MAX + 1);
             Message::FetchInto(FetchInto { fetch: fetch(draw), advert: AdvertBytes(draw.bytes(length).to_vec()) })
         }
+        FrameKind::LandingsRequest => Message::LandingsRequest(LandingsRequest {
+            provider: draw.text(),
+            wanted: u16::try_from(draw.index(LANDINGS_MAX + 1)).expect("few"),
+            anew: draw.coin(),
+            unused: draw.list(|draw| LandingId(draw.number())),
+            given_up: draw.list(|draw| LandingId(draw.number())),
+        }),
+        FrameKind::Landings => Message::Landings(Landings {
+            offered: draw.coin(),
+            lent: draw.list(|draw| {
+                let length = draw.index(ADVERT_BYTES_MAX + 1);
+                LentLanding { id: LandingId(draw.number()), advert: AdvertBytes(draw.bytes(length).to_vec()) }
+            }),
+        }),
+        FrameKind::PlacedCopy => match shard_message(FrameKind::Copy, draw) {
+            ShardMessage::Copy(copy) => Message::PlacedCopy(PlacedCopy::new(&copy, LandingId(draw.number())).0),
+            other => panic!("{other:?} is no copy"),
+        },
         _ => {
             let fetched = fetched(draw);
             Message::Landed(match draw.below(3) {
