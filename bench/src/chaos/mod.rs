@@ -68,7 +68,7 @@ pub enum Reads {
     Quic,
     /// Out of the memory that nodes share with their host.
     SharedMemory,
-    /// Written into their memory by libfabric over TCP.
+    /// Written into their memory by libfabric over TCP, as copies are into followers'.
     Fabric,
 }
 

@@ -46,6 +46,8 @@ pub struct RunReport {
     pub messages_read_online: u64,
     /// Answers that came out of shared memory or by the fabric.
     pub answers_past_quic: u64,
+    /// Copies that owners placed in followers' memory by the fabric, as far as they lived to tell.
+    pub copies_placed: u64,
     /// Longest time from the writing of a message until a follower had it: shipping, take-over and reading.
     pub longest_read_gap_millis: u64,
     /// Times that a reader's patience ran out.
@@ -84,6 +86,7 @@ impl RunReport {
             messages_stored: 0,
             messages_read_online: 0,
             answers_past_quic: 0,
+            copies_placed: 0,
             longest_read_gap_millis: 0,
             fetches_given_up: 0,
             takeovers: 0,
@@ -111,6 +114,9 @@ impl RunReport {
         let gap = self.longest_read_gap_millis;
         if self.answers_past_quic > 0 {
             write!(line, "{} answers past QUIC, ", self.answers_past_quic).expect("writing to a string does not fail");
+        }
+        if self.copies_placed > 0 {
+            write!(line, "{} copies by the fabric, ", self.copies_placed).expect("writing to a string does not fail");
         }
         let end = match self.violations.len() {
             0 => format!("longest read gap {gap} ms"),

@@ -124,6 +124,7 @@ fn fill_in(
     report.longest_read_gap_millis = reading.seen.longest_gap_millis.load(Ordering::Relaxed);
     report.fetches_given_up = reading.seen.gave_up.load(Ordering::Relaxed);
     report.takeovers = owners.takeovers();
+    report.copies_placed = owners.copies_placed();
     report.imports_whole = shipping.counts.whole.load(Ordering::Relaxed);
     report.imports_broken = shipping.counts.broken.load(Ordering::Relaxed);
     report.bucket_requests_hit = world.proxy.faults.hits();

@@ -26,6 +26,8 @@ struct Seen {
     shards: BTreeMap<u16, Owner>,
     /// When a node last said that it serves.
     ready: BTreeMap<u8, Instant>,
+    /// Copies that each process has placed by the fabric, as it last said.
+    placed: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,11 @@ impl Owners {
         self.lock().shards.values().map(|owner| owner.opened - 1).sum()
     }
 
+    /// Copies that went by the fabric, as far as their owners lived to tell.
+    pub(super) fn copies_placed(&self) -> u64 {
+        self.lock().placed.values().sum()
+    }
+
     /// Whether a node said after `since` that it serves.
     pub(super) fn ready_after(&self, node: u8, since: Instant) -> bool {
         self.lock().ready.get(&node).is_some_and(|said| *said > since)
@@ -62,6 +69,9 @@ impl Owners {
         let mut seen = self.lock();
         if report.ready {
             seen.ready.insert(node, Instant::now());
+        }
+        if let Some(fabric) = &report.fabric {
+            seen.placed.insert(report.process.clone(), fabric.copies_placed);
         }
         let mut news = Vec::new();
         for shard in report.shards.iter().filter(|shard| shard.role == "owner") {

@@ -13,7 +13,7 @@ const ALIGNMENT: usize = 4_096;
 const O_DIRECT: i32 = rustix::fs::OFlags::DIRECT.bits().cast_signed();
 
 /// The file, written round and round.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     file: File,
     buffer: Vec<u8>,
     block_bytes: usize,
@@ -24,7 +24,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Makes a file of blocks of so many bytes. Each is written once, so that no later sync has metadata to write.
-    pub(super) fn open(path: &Path, block_bytes: usize, file_bytes: u64) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path, block_bytes: usize, file_bytes: u64) -> anyhow::Result<Self> {
         let open =
             |flags| File::options().create(true).truncate(false).read(true).write(true).custom_flags(flags).open(path);
         let (file, direct) = match open(O_DIRECT) {
@@ -41,7 +41,7 @@ impl Disk {
     }
 
     /// Writes the next block, and has it on the disk.
-    pub(super) fn write(&mut self) -> anyhow::Result<Duration> {
+    pub(crate) fn write(&mut self) -> anyhow::Result<Duration> {
         let from = self.buffer.as_ptr().align_offset(ALIGNMENT);
         let began = Instant::now();
         self.file

@@ -38,6 +38,7 @@ mod ship_cost;
 pub(crate) mod stage;
 pub(crate) mod usage;
 
+pub(crate) use disk::Disk;
 pub use fabric::{FabricArgs, fabric};
 pub use failover::{FailoverArgs, Kind, failover};
 pub use figures::Figures;

@@ -8,7 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use kennel_client::{Client, ClientSettings, FetchFrom, FetchRequest, Follower, Offset, PartitionKey};
+use kennel_client::{
+    Client, ClientSettings, FetchFrom, FetchRequest, Follower, Offset, PartitionKey, Running, Runtime,
+};
+use kennel_transport::tls::TlsIdentity;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -32,6 +35,8 @@ const KIB_64: u32 = 64 << 10;
 const MIB: u32 = 1 << 20;
 /// Between two chunks for a follower: it is asleep by then.
 const PACE: Duration = Duration::from_millis(3);
+/// How long a node is busy with a message besides, at least.
+const GOES_ON: Duration = Duration::from_micros(100);
 /// How long idleness is looked at.
 const IDLE: Duration = Duration::from_secs(10);
 /// Nothing of this takes longer on a machine that works.
@@ -78,7 +83,7 @@ struct SameHostReport {
     wake_shared_64_kib: Micros,
     /// Of a message of 1 KB, to a follower over QUIC.
     wake_quic: Micros,
-    /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes.
+    /// A sleeping thread that is woken over a Unix socket by one that goes on working: what the system itself takes.
     wake_bare: Micros,
     /// From the record's writing until every follower has it.
     wake_many: Micros,
@@ -111,10 +116,10 @@ pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
     let small = bench.fetches(KIB_64, 1, args.rounds).await?;
     let large = bench.fetches(MIB, 16, args.rounds / 4).await?;
     let bulk = bench.bulk().await?;
-    let wake_large = bench.wakes(&bench.shared.clone(), args.rounds).await?;
+    let wake_large = bench.wakes(&stage, true, args.rounds).await?;
     bench.shipping.reshape(MESSAGE);
-    let wake_shared = bench.wakes(&bench.shared.clone(), args.rounds).await?;
-    let wake_quic = bench.wakes(&bench.quic.clone(), args.rounds).await?;
+    let wake_shared = bench.wakes(&stage, true, args.rounds).await?;
+    let wake_quic = bench.wakes(&stage, false, args.rounds).await?;
     bench.shipping.reshape(CHUNK);
     let wake_bare = tokio::task::block_in_place(|| bare_wakes(args.rounds))?;
     let idle = bench.idle(&stage).await?;
@@ -197,26 +202,23 @@ impl Bench {
     }
 
     /// A follower that is woken for every chunk.
-    async fn wakes(&mut self, client: &Client, rounds: u32) -> anyhow::Result<Micros> {
-        let mut follower = self.at_the_end(client).await?;
+    async fn wakes(&mut self, stage: &Stage, local: bool, rounds: u32) -> anyhow::Result<Micros> {
         let (told, mut ages) = tokio::sync::mpsc::channel(1);
-        let clock = self.shared.clone();
-        let following = tokio::spawn(async move {
-            while let Ok(fetched) = follower.next().await {
-                let age = clock.shared_memory_age();
-                if told.send((age, fetched.next)).await.is_err() {
-                    return;
-                }
-            }
-        });
+        let settings = ClientSettings { local, ..ClientSettings::new(stage.addresses()) };
+        let from = FetchFrom::Offset(Offset(self.shipping.end().0 - 1));
+        let follow = (self.partition, from);
+        let _following = follow_apart(settings, stage.reader()?, follow, self.shared.clone(), told)?;
+        // The first message was there before it followed.
+        timeout(PATIENCE, ages.recv()).await.context("the follower finds nothing")?;
         let mut times = Vec::new();
         for _ in 0..rounds {
             sleep(PACE).await;
             self.shipping.ship().await?;
-            let (age, _) = timeout(PATIENCE, ages.recv()).await.context("the follower sleeps")?.context("it ended")?;
+            let (age, shared) =
+                timeout(PATIENCE, ages.recv()).await.context("the follower sleeps")?.context("it ended")?;
+            ensure!(shared == local, "the follower was answered another way");
             times.push(age.context("the memory says when")?);
         }
-        following.abort();
         Ok(Micros::of(times))
     }
 
@@ -280,7 +282,31 @@ impl Bench {
     }
 }
 
-/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here.
+/// Follows on a thread of its own, as in a process of its own: what the shipper here hears meanwhile is not its business.
+/// Each answer is told with its age and whether it came out of shared memory.
+fn follow_apart(
+    settings: ClientSettings,
+    identity: TlsIdentity,
+    (partition, from): (PartitionKey, FetchFrom),
+    clock: Client,
+    told: tokio::sync::mpsc::Sender<(Option<Duration>, bool)>,
+) -> anyhow::Result<Running<anyhow::Result<()>>> {
+    let local = settings.local;
+    Ok(Runtime::start(1)?.run(async move {
+        let client = Client::connect(settings, &identity).await?;
+        while local && !client.shares_memory() {
+            sleep(PACE).await;
+        }
+        let mut follower = client.follow(partition, from);
+        loop {
+            let fetched = follower.next().await?;
+            told.send((clock.shared_memory_age(), fetched.from_shared_memory)).await?;
+        }
+    }))
+}
+
+/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here, and goes on working, as a node does: a
+/// waker that falls asleep leaves its own processor to whom it wakes, which saves the system half of the time.
 fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
     let (mut sender, mut receiver) = UnixStream::pair().context("make a pair of sockets")?;
     let origin = Instant::now();
@@ -295,6 +321,10 @@ fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
         std::thread::sleep(PACE);
         let now = u64::try_from(origin.elapsed().as_nanos()).context("minutes fit")?;
         sender.write_all(&now.to_le_bytes()).context("wake the thread")?;
+        let woke = Instant::now();
+        while woke.elapsed() < GOES_ON {
+            std::hint::spin_loop();
+        }
     }
     drop(sender);
     let Ok(times) = sleeping.join() else { bail!("the woken thread panicked") };

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::{VersusArgs, floor, kennel, others};
+use super::{VersusArgs, floor, kennel, object_store, others, ships};
 
 /// How long a server may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -21,7 +21,8 @@ pub(super) trait Contender: Send {
     /// What the table calls it.
     fn name(&self) -> &'static str;
 
-    /// Reads the messages that a question's number leads to, and looks that they are all there.
+    /// Reads the messages that a question's number leads to, and looks that they are all there; or gives some away, and waits
+    /// until they were taken.
     async fn ask(&mut self, question: u64) -> anyhow::Result<()>;
 
     /// Processes that answer, beside this one.
@@ -35,17 +36,21 @@ pub(super) enum Presence {
     Absent(String),
 }
 
-/// All of them, started and full.
+/// All of them, started, and full where they are read.
 pub(super) async fn all(args: &VersusArgs) -> anyhow::Result<Vec<Presence>> {
-    let mut all = kennel::both(args).await?;
     let directory = args.place.directory.with_extension("others");
     if directory.exists() {
         std::fs::remove_dir_all(&directory).with_context(|| format!("empty {}", directory.display()))?;
     }
     std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    if args.ships {
+        return ships::all(args, &directory).await;
+    }
+    let mut all = kennel::both(args).await?;
     all.push(others::redis(&directory).await?);
     all.push(others::nats(&directory).await?);
     all.push(others::iggy(args.iggy.as_deref(), &directory).await?);
+    all.push(object_store::get().await?);
     all.extend(floor::all(&directory).await?);
     Ok(all)
 }

@@ -19,9 +19,9 @@ const FILE: &str = "a file, cached by the kernel";
 const COPY: &str = "a copy in memory";
 
 /// As many bytes as a batch of the others has.
-const BYTES: u64 = 256 + MESSAGES as u64 * (48 + MESSAGE_BYTES as u64);
+pub(super) const BYTES: u64 = 256 + MESSAGES as u64 * (48 + MESSAGE_BYTES as u64);
 /// Places that they are taken from, so that not one of them stays in the processor's cache.
-const PLACES: u64 = 256;
+pub(super) const PLACES: u64 = 256;
 
 /// All of them.
 pub(super) async fn all(directory: &Path) -> anyhow::Result<Vec<Presence>> {

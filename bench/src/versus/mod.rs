@@ -1,11 +1,14 @@
-//! `bench versus`: the same hundred messages of 1 KB, read from Kennel and from what somebody would take instead.
+//! `bench versus`: the same hundred messages of 1 KB, read from Kennel and from what somebody would take instead; with `--ships`,
+//! given to them until they are acknowledged.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `contenders` | everybody who answers, behind one trait |
 //! | `kennel` | a node's tail, over QUIC and out of shared memory |
 //! | `others` | Redis, NATS `JetStream`, a live Iggy server |
+//! | `object_store` | an object's range over S3's protocol |
 //! | `floor` | what is below them all: bare quinn, bare TCP, a file, a copy |
+//! | `ships` | the same the other way |
 //!
 //! All run on this machine, over loopback, with one question under way; they take turns within each round, so that they see
 //! the same machine, and each figure is the median of the rounds. Who is not installed is left out, and the table says so.
@@ -13,7 +16,9 @@
 mod contenders;
 mod floor;
 mod kennel;
+mod object_store;
 mod others;
+mod ships;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -38,6 +43,9 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// What is asked for.
 #[derive(Debug, Clone, clap::Args)]
 pub struct VersusArgs {
+    /// Give messages away instead of reading them.
+    #[arg(long)]
+    pub ships: bool,
     /// How many rounds.
     #[arg(long, default_value_t = 5)]
     pub rounds: u32,
@@ -62,14 +70,15 @@ struct Row {
     messages_per_second: f64,
     /// Messages for each second of processor that both sides took together.
     messages_per_core_second: f64,
-    /// Times that Kennel over QUIC takes as long, and does as much per core.
-    p50_of_quic: f64,
-    per_core_of_quic: f64,
+    /// Times that Kennel takes as long, and does as much per core: over QUIC, and with a journal.
+    p50_of_kennel: f64,
+    per_core_of_kennel: f64,
 }
 
 #[derive(Debug, Serialize)]
 struct VersusReport {
     environment: Environment,
+    ships: bool,
     messages: u32,
     message_bytes: u32,
     rounds: u32,
@@ -123,7 +132,7 @@ pub async fn versus(args: VersusArgs) -> anyhow::Result<bool> {
     let met = bars.iter().all(|bar| bar.met);
     let environment = Environment::here("everything on this machine, over loopback".to_owned());
     let (messages, message_bytes, rounds) = (MESSAGES, MESSAGE_BYTES, args.rounds);
-    let report = VersusReport { environment, messages, message_bytes, rounds, rows, absent, bars };
+    let report = VersusReport { environment, ships: args.ships, messages, message_bytes, rounds, rows, absent, bars };
     write_json(args.place.json.as_deref(), &report)?;
     tell(&report);
     Ok(met)
@@ -163,16 +172,17 @@ fn row(name: String, turns: &[Turn]) -> Row {
         messages_per_second: of(&|turn| turn.answers * messages / turn.seconds),
         // A tick of the processor's clock is the least that can be told.
         messages_per_core_second: of(&|turn| turn.answers * messages / turn.processor.as_secs_f64().max(0.01)),
-        p50_of_quic: 0.0,
-        per_core_of_quic: 0.0,
+        p50_of_kennel: 0.0,
+        per_core_of_kennel: 0.0,
     }
 }
 
 fn relate(rows: &mut [Row]) {
-    let Some(own) = rows.iter().find(|row| row.name == kennel::QUIC).cloned() else { return };
+    let is_own = |row: &&Row| [kennel::QUIC, ships::JOURNALED].contains(&row.name.as_str());
+    let Some(own) = rows.iter().find(is_own).cloned() else { return };
     for row in rows {
-        row.p50_of_quic = own.p50_us / row.p50_us;
-        row.per_core_of_quic = own.messages_per_core_second / row.messages_per_core_second;
+        row.p50_of_kennel = own.p50_us / row.p50_us;
+        row.per_core_of_kennel = own.messages_per_core_second / row.messages_per_core_second;
     }
 }
 
@@ -198,7 +208,8 @@ fn judge(rows: &[Row]) -> Vec<Bar> {
 fn tell(report: &VersusReport) {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY);
-    table.set_header(["100 x 1 KB", "p50", "p99", "messages/s", "messages/s and core", "kennel QUIC: p50", "per core"]);
+    let own = if report.ships { "Kennel, synced: p50" } else { "Kennel, QUIC: p50" };
+    table.set_header(["100 x 1 KB", "p50", "p99", "messages/s", "messages/s and core", own, "per core"]);
     for row in &report.rows {
         table.add_row([
             row.name.clone(),
@@ -206,8 +217,8 @@ fn tell(report: &VersusReport) {
             time(row.p99_us),
             format!("{:.0}", row.messages_per_second),
             format!("{:.0}", row.messages_per_core_second),
-            format!("{:.2} x", row.p50_of_quic),
-            format!("{:.2} x", row.per_core_of_quic),
+            format!("{:.2} x", row.p50_of_kennel),
+            format!("{:.2} x", row.per_core_of_kennel),
         ]);
     }
     say(&table.to_string());
@@ -228,10 +239,10 @@ mod tests {
 
     fn plain(name: &str, p50_us: f64, per_core: f64) -> Row {
         let (messages_per_second, messages_per_core_second) = (per_core, per_core);
-        let (p50_of_quic, per_core_of_quic) = (0.0, 0.0);
+        let (p50_of_kennel, per_core_of_kennel) = (0.0, 0.0);
         let p99_us = p50_us * 2.0;
         let name = name.to_owned();
-        Row { name, p50_us, p99_us, messages_per_second, messages_per_core_second, p50_of_quic, per_core_of_quic }
+        Row { name, p50_us, p99_us, messages_per_second, messages_per_core_second, p50_of_kennel, per_core_of_kennel }
     }
 
     #[test]
@@ -239,7 +250,7 @@ mod tests {
         let mut rows =
             vec![plain(kennel::QUIC, 200.0, 1e5), plain(kennel::SHARED, 10.0, 3e6), plain(others::REDIS, 100.0, 2e5)];
         relate(&mut rows);
-        assert!((rows[2].p50_of_quic - 2.0).abs() < 1e-9 && (rows[2].per_core_of_quic - 0.5).abs() < 1e-9);
+        assert!((rows[2].p50_of_kennel - 2.0).abs() < 1e-9 && (rows[2].per_core_of_kennel - 0.5).abs() < 1e-9);
         let bars = judge(&rows);
         assert_eq!(bars.iter().map(|bar| bar.met).collect::<Vec<_>>(), [true, false], "{bars:?}");
     }

@@ -22,11 +22,12 @@ pub(super) const IGGY: &str = "Iggy, poll of 100";
 
 /// Answers' worth of messages that each holds.
 const ANSWERS: u64 = 256;
-const NAME: &str = "orders";
+pub(super) const NAME: &str = "orders";
 /// Longest that a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn payload() -> Bytes {
+/// One message.
+pub(super) fn payload() -> Bytes {
     Bytes::from(vec![b'x'; usize::try_from(MESSAGE_BYTES).expect("small")])
 }
 

@@ -50,6 +50,8 @@ struct State {
     given_up: Vec<LandingId>,
     /// An answer was lost, and with it the names of what was lent.
     is_unclear: bool,
+    /// A copy failed: where the other node's endpoint was opened anew, those of the old one would fail one after the other.
+    is_doubtful: bool,
     used: Instant,
     breaker: Breaker,
 }
@@ -128,7 +130,14 @@ impl Borrowed {
 
 impl State {
     fn new(now: Instant) -> Self {
-        Self { free: Vec::new(), given_up: Vec::new(), is_unclear: false, used: now, breaker: Breaker::new() }
+        Self {
+            free: Vec::new(),
+            given_up: Vec::new(),
+            is_unclear: false,
+            is_doubtful: false,
+            used: now,
+            breaker: Breaker::new(),
+        }
     }
 
     fn take(&mut self, bytes: usize, now: Instant) -> Option<(LandingId, LandingAdvert)> {
@@ -145,7 +154,8 @@ impl State {
             self.given_up.clear();
         }
         let is_idle = self.is_idle(now);
-        let unused = if is_idle { self.free.drain(..).map(|(id, _)| id).collect() } else { Vec::new() };
+        let gives_back = std::mem::take(&mut self.is_doubtful) || is_idle;
+        let unused = if gives_back { self.free.drain(..).map(|(id, _)| id).collect() } else { Vec::new() };
         let wanted = if is_idle { 0 } else { WANTED.saturating_sub(self.free.len()) };
         let wanted = u16::try_from(wanted).expect("a few");
         let given_up_max = self.given_up.len().min(LANDINGS_MAX);
@@ -185,6 +195,7 @@ impl Taken {
         let result = fabric.endpoint.place(advert, bodies.pieces().to_vec(), deadline).await;
         if learn(&mut self.of.state().breaker, result.as_ref().map(|_| ()), std::time::Instant::now()) {
             fabric.endpoint.breaker_opened();
+            self.of.state().is_doubtful = true;
         }
         match outcome(&result.map(|placed| placed.len)) {
             LandingOutcome::Placed(bytes) => {
@@ -276,7 +287,11 @@ mod tests {
         let mut state = State::new(now);
         state.arrived(Landings { offered: true, lent: lent(0..2, 100) }, 2);
         state.breaker.failed(now.into_std());
+        state.is_doubtful = true;
         assert_eq!(state.take(10, now), None);
+        let request = asked(&mut state, now);
+        assert_eq!((request.unused.len(), usize::from(request.wanted)), (2, WANTED), "others instead of those");
+        state.arrived(Landings { offered: true, lent: lent(2..4, 100) }, 2);
         assert!(state.take(10, now + Duration::from_secs(1)).is_some());
     }
 }

@@ -272,3 +272,110 @@ impl Ground {
         effects.send(from, ShardMessage::CopyAck(ack));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use bytes::Bytes;
+    use kennel_protocol::batch::inspect_chunk;
+    use kennel_protocol::builder::BatchBuilder;
+    use kennel_protocol::entry::Entry;
+    use kennel_protocol::ids::{ClusterId, JournalId, ProcessId, ShardId};
+
+    use super::super::config::{ShardConfig, Sizes, Timing};
+    use super::super::flaw::Flaws;
+    use super::super::holdings::Holdings;
+    use super::super::io::RecoveredShard;
+    use super::*;
+    use crate::time::Instant;
+
+    const OWNER: NodeId = NodeId(1);
+    const HEARTBEAT: Duration = Duration::from_millis(100);
+    const STAMP: ShardStamp = ShardStamp { process: ProcessId(1), shard: ShardId(0), epoch: Epoch(3) };
+
+    /// A follower of [`OWNER`].
+    fn follower() -> Ground {
+        let span = Duration::from_secs(1);
+        let timing = Timing {
+            heartbeat: HEARTBEAT,
+            owner_timeout: span,
+            claim_stagger: span,
+            round: span,
+            open_timeout: span,
+            create_patience: span,
+            backoff_min: span,
+            backoff_max: span,
+            flush_interval: span,
+            flush_interval_idle: span,
+            move_after: span,
+        };
+        let sizes = Sizes {
+            object_bytes_max: 1 << 20,
+            object_bytes_loaded_max: 1 << 20,
+            object_bytes_idle: 1,
+            object_entries_max: 100,
+            uploads_max: 1,
+            uploads_bytes_max: 1 << 20,
+            resident_bytes_max: 1 << 20,
+            unstored_bytes_max: 1 << 20,
+            unstored_entries_max: 100,
+            copy_bytes_max: 1 << 20,
+            pulled_bytes_max: 1 << 20,
+            copy_entries_max: 100,
+            copy_window_bytes: 1 << 20,
+            walk_window: 1,
+        };
+        let (shard, cluster, node) = (ShardId(0), ClusterId(1), NodeId(2));
+        let (process, journal) = (ProcessId(2), JournalId(2));
+        let (copies, min_copies, flaws) = (2, 2, Flaws::NONE);
+        let config = ShardConfig { cluster, shard, node, process, journal, copies, min_copies, timing, sizes, flaws };
+        let mut ground =
+            Ground::new(config, Holdings::recovered(RecoveredShard::default()), 7, Instant::from_micros(0));
+        ground.accepted = Some(Accepted { epoch: STAMP.epoch, process: STAMP.process, node: OWNER });
+        ground
+    }
+
+    fn entry(lsn: u64) -> CopyEntry {
+        let partition: PartitionKey = "1/1/0".parse().expect("a partition");
+        let body: Bytes = BatchBuilder::new(partition.partition, Offset(lsn), 7).payload(b"one").build();
+        let head = inspect_chunk(partition, &body).expect("a valid batch");
+        CopyEntry { lsn: Lsn(lsn), source: CopySource::Inline(Entry { head, body }) }
+    }
+
+    /// What is answered to a copy, so long after the start.
+    fn answer(ground: &mut Ground, at: Duration, entries: Vec<CopyEntry>, committed: u64) -> Option<CopyAck> {
+        ground.now = Instant::from_micros(0) + at;
+        let mut effects = Effects::new();
+        let (committed, stored) = (Lsn(committed), Lsn(0));
+        let copy = Copy { stamp: STAMP, entries, committed, stored, open: false, released: false };
+        ground.follow(OWNER, copy, &mut effects);
+        ground.holdings.submit(&mut effects);
+        if let Some(id) = effects.persist_id {
+            ground.holdings.persisted(id);
+        }
+        effects.then.into_iter().find_map(|then| match then {
+            Then::Send { to: OWNER, message: ShardMessage::CopyAck(ack) } => Some(ack),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn marks_alone_are_answered_once_and_then_where_the_owner_would_wonder() {
+        let (mut ground, soon) = (follower(), Duration::from_millis(1));
+        assert!(answer(&mut ground, soon, Vec::new(), 0).is_some(), "the owner has heard nothing yet");
+        assert_eq!(answer(&mut ground, 2 * soon, Vec::new(), 0), None);
+        let taken = answer(&mut ground, 3 * soon, vec![entry(0)], 0).expect("entries are answered");
+        assert_eq!((taken.expected, taken.durable), (Lsn(1), Lsn(1)), "after they are durable");
+        assert_eq!(answer(&mut ground, 4 * soon, Vec::new(), 1), None, "what is committed is no news to the owner");
+        assert!(answer(&mut ground, 4 * soon + HEARTBEAT / 2, Vec::new(), 1).is_some(), "a sign of life");
+    }
+
+    #[test]
+    fn entries_are_answered_each_time() {
+        let (mut ground, soon) = (follower(), Duration::from_millis(1));
+        let first = answer(&mut ground, soon, vec![entry(0)], 0);
+        assert_eq!(answer(&mut ground, 2 * soon, vec![entry(0)], 0), first, "the first answer may have been lost");
+        assert!(first.is_some());
+    }
+}
