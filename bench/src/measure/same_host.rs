@@ -35,8 +35,6 @@ const KIB_64: u32 = 64 << 10;
 const MIB: u32 = 1 << 20;
 /// Between two chunks for a follower: it is asleep by then.
 const PACE: Duration = Duration::from_millis(3);
-/// How long a node is busy with a message besides, at least.
-const GOES_ON: Duration = Duration::from_micros(100);
 /// How long idleness is looked at.
 const IDLE: Duration = Duration::from_secs(10);
 /// Nothing of this takes longer on a machine that works.
@@ -83,7 +81,7 @@ struct SameHostReport {
     wake_shared_64_kib: Micros,
     /// Of a message of 1 KB, to a follower over QUIC.
     wake_quic: Micros,
-    /// A sleeping thread that is woken over a Unix socket by one that goes on working: what the system itself takes.
+    /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes.
     wake_bare: Micros,
     /// From the record's writing until every follower has it.
     wake_many: Micros,
@@ -305,8 +303,7 @@ fn follow_apart(
     }))
 }
 
-/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here, and goes on working, as a node does: a
-/// waker that falls asleep leaves its own processor to whom it wakes, which saves the system half of the time.
+/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here.
 fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
     let (mut sender, mut receiver) = UnixStream::pair().context("make a pair of sockets")?;
     let origin = Instant::now();
@@ -321,10 +318,6 @@ fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
         std::thread::sleep(PACE);
         let now = u64::try_from(origin.elapsed().as_nanos()).context("minutes fit")?;
         sender.write_all(&now.to_le_bytes()).context("wake the thread")?;
-        let woke = Instant::now();
-        while woke.elapsed() < GOES_ON {
-            std::hint::spin_loop();
-        }
     }
     drop(sender);
     let Ok(times) = sleeping.join() else { bail!("the woken thread panicked") };

@@ -28,7 +28,10 @@ const VALUES: u64 = 256;
 
 /// All of them, started.
 pub(super) async fn all(args: &VersusArgs, directory: &Path) -> anyhow::Result<Vec<Presence>> {
-    let memory = PlaceArgs { directory: args.place.directory.with_extension("memory"), ..args.place.clone() };
+    // A ring of its own, with a bucket of its own beside it.
+    let name = args.place.directory()?.file_name().context("the directory has a name")?.to_string_lossy().into_owned();
+    let directory_of_memory = args.place.directory()?.with_file_name(format!("{name}-memory"));
+    let memory = PlaceArgs { directory: directory_of_memory, ..args.place.clone() };
     Ok(vec![
         kennel(&args.place, JOURNALED, "cluster.durability=journal").await?,
         kennel(&memory, "Kennel, one node, in memory", "cluster.durability=memory").await?,
