@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use iggy::prelude::{Client, IggyClient};
 use iggy_binary_protocol::codes::POLL_MESSAGES_CODE;
@@ -12,6 +13,7 @@ use kennel_gateway::testing::{IggyOrigin, Store};
 
 use crate::support::bucket::TestBucket;
 use crate::support::cluster::Cluster;
+use crate::support::eventually;
 use crate::support::source::fixtures;
 
 /// Stream, topic and partition of the fixtures.
@@ -62,6 +64,16 @@ async fn poll(client: &IggyClient, place: Place, strategy: WirePollingStrategy, 
     client.send_binary_request(POLL_MESSAGES_CODE, request.to_bytes()).await.expect("a reply")
 }
 
+/// Waits until every node has the names: one that looked just before they were offered looks again after a while.
+async fn named(cluster: &Cluster) {
+    let look = || async {
+        let statuses = cluster.statuses().await;
+        let known: Vec<_> = statuses.iter().map(|status| status.catalog.as_ref().map(|names| names.revision)).collect();
+        if known.iter().all(Option::is_some) { Ok(()) } else { Err(format!("{known:?}")) }
+    };
+    eventually("every node has the names", Duration::from_secs(10), look).await;
+}
+
 async fn gateways(cluster: &Cluster) -> Vec<SocketAddr> {
     let reports = cluster.statuses().await.into_iter().map(|status| status.gateway.expect("a gateway"));
     reports.map(|gateway| gateway.address.parse().expect("an address")).collect()
@@ -73,6 +85,7 @@ async fn every_node_answers_as_the_server_and_goes_on_without_it() {
     let origin = format!("gateway.origin={}", server.address());
     let cluster = Cluster::start(3, TestBucket::directory(), &["gateway.listen=127.0.0.1:0", &origin]).await;
     cluster.shipper().ship(&fixtures(), Until::Stored).await;
+    named(&cluster).await;
 
     let direct = client(server.address()).await;
     let mut clients = Vec::new();

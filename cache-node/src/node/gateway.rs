@@ -1,6 +1,7 @@
 //! The node's own gateway: what Iggy's clients poll is read as any reader's fetch, and names come from the catalogue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use iggy_binary_protocol::WireIdentifier;
@@ -8,14 +9,19 @@ use kennel_gateway::Gateway;
 use kennel_gateway::ring::{Ring, RingError, RingHole, RingRead, find};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey};
 use kennel_protocol::wire::{ErrorCode, Fetch, FetchFrom, WireError};
+use tokio::time::timeout;
 
 use super::answers::{Answers, Batches};
-use super::catalog_book::CatalogBook;
+use super::catalog_book::{CatalogBook, StandingCatalog};
 use super::error::NodeError;
 use crate::config::Settings;
 
 /// Bytes of one read: a poll of a hundred messages of 1 KiB is one read, a longer one is several.
 const READ_BYTES_MAX: u32 = 4 << 20;
+
+/// How long a poll of a name that is not known waits for a newer catalogue: the owner answers from memory, and the server
+/// behind the gateway would answer too.
+const NAMES_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Starts the gateway, if it is wanted.
 pub(super) async fn start(
@@ -43,7 +49,13 @@ impl Ring for NodeRing {
         topic: &WireIdentifier,
         partition: u32,
     ) -> Result<Option<PartitionKey>, RingError> {
-        Ok(self.catalog.standing().and_then(|standing| find(&standing.catalog, stream, topic, partition)))
+        let look = |standing: Arc<StandingCatalog>| find(&standing.catalog, stream, topic, partition);
+        if let Some(known) = self.catalog.standing().and_then(look) {
+            return Ok(Some(known));
+        }
+        // A node looks for newer names only while somebody asks it: the first to ask would be told that there are none.
+        let newer = timeout(NAMES_PATIENCE, self.catalog.fresh()).await;
+        Ok(newer.ok().and_then(Result::ok).flatten().and_then(look))
     }
 
     async fn read(&self, partition: PartitionKey, from: FetchFrom, messages_max: u32) -> Result<RingRead, RingError> {
