@@ -105,7 +105,8 @@ fn main() -> ExitCode {
 fn run(configuration: &Configuration) -> anyhow::Result<()> {
     let settings = layers(configuration)?.settings()?;
     start_logging(&settings)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(settings.node.threads).enable_all().build().context("start the runtime")?;
     runtime.block_on(cache_node::node::run(settings))?;
     Ok(())
 }

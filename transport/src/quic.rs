@@ -7,6 +7,7 @@ mod errors;
 mod session;
 mod settings;
 mod socket;
+mod udp;
 
 use std::fmt;
 use std::io;
@@ -16,9 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{
-    ClientConfig, ConnectError as QuinnConnectError, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt,
-};
+use quinn::{ClientConfig, ConnectError as QuinnConnectError, EndpointConfig, Incoming, ServerConfig, VarInt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -59,7 +58,7 @@ pub struct QuicEndpoint {
 fn over(socket: UdpSocket) -> io::Result<quinn::Endpoint> {
     let mut config = EndpointConfig::default();
     config.max_udp_payload_size(PACKET_BYTES_MAX).expect("within QUIC's bounds");
-    quinn::Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
+    quinn::Endpoint::new(config, None, socket, Arc::new(udp::Udp))
 }
 
 /// Why an endpoint could not be made. All of them: fix.

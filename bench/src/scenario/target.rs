@@ -72,6 +72,10 @@ impl Target {
         );
         let directory = std::path::absolute(&args.directory).context("find the directory")?;
         let mut assignments = vec![directory_bucket(&args.directory)?];
+        if scenario.ring.cores > 0 {
+            // Cores of a node's own are there for nothing else.
+            assignments.push(format!("node.threads={}", scenario.ring.cores));
+        }
         assignments.extend(scenario.ring.set.iter().cloned());
         if shares_memory {
             assignments.push(format!("listen.local={}", directory.join("node-1").join("local.sock").display()));

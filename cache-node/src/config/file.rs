@@ -37,6 +37,7 @@ pub(super) struct Node {
     pub(super) directory: PathBuf,
     pub(super) zone: String,
     pub(super) weight: u32,
+    pub(super) threads: usize,
 }
 
 #[derive(Deserialize)]

@@ -43,6 +43,8 @@ const LOCAL_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 const PACKET_BYTES: RangeInclusive<u16> = PACKET_BYTES_MIN..=PACKET_BYTES_MAX;
 /// Below, each window is a few packets; above, the kernel is never asked for so much.
 const SOCKET_BYTES: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// More than any machine has cores.
+const THREADS: RangeInclusive<usize> = 0..=1024;
 /// More sockets than cores keep no core busier.
 const SOCKETS: RangeInclusive<u16> = 0..=64;
 /// QUIC's own default at one end; at the other, a lost packet is noticed too late.
@@ -105,7 +107,11 @@ pub(super) struct Check<'a>(pub(super) &'a Layers);
 impl Check<'_> {
     fn node(&self, node: file::Node) -> Result<NodeSettings, ConfigError> {
         let weight = self.within("node.weight", node.weight, 1..=WEIGHT_MAX)?;
-        Ok(NodeSettings { id: NodeId(node.id), directory: node.directory, zone: node.zone, weight })
+        let threads = match self.within("node.threads", node.threads, THREADS)? {
+            0 => threads_for(cores()),
+            some => some,
+        };
+        Ok(NodeSettings { id: NodeId(node.id), directory: node.directory, zone: node.zone, weight, threads })
     }
 
     fn listen(&self, listen: &file::Listen) -> Result<ListenSettings, ConfigError> {
@@ -272,7 +278,7 @@ impl Check<'_> {
         let initial = PACKET_BYTES_MIN..=packet_bytes_max;
         let packet_bytes_initial = self.within("quic.packet_bytes_initial", quic.packet_bytes_initial, initial)?;
         let sockets = match self.within("quic.sockets", quic.sockets, SOCKETS)? {
-            0 => sockets_for(std::thread::available_parallelism().map_or(1, Into::into)),
+            0 => sockets_for(cores()),
             some => some,
         };
         let socket_buffer = self.size("quic.socket_buffer", quic.socket_buffer.0, SOCKET_BYTES)?;
@@ -341,6 +347,16 @@ impl Check<'_> {
         let (from, to) = (words(*allowed.start()), words(*allowed.end()));
         Err(self.0.refuse(key, format!("{} is outside {from} to {to}", words(value))))
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// One for every two cores: the journal, uploads, the kernel's work for the network and a server beside the node take the
+/// others, and the fewer threads there are, the less often one wakes another for a task that it would have come to itself.
+pub(super) fn threads_for(cores: usize) -> usize {
+    cores.div_ceil(2).clamp(1, *THREADS.end())
 }
 
 /// One for every four cores: a socket's task takes in what some three others work off.

@@ -62,6 +62,8 @@ pub struct NodeSettings {
     pub zone: String,
     /// Its share of the shards: points on the ring.
     pub weight: u32,
+    /// Threads that serve it.
+    pub threads: usize,
 }
 
 /// Where the node listens and is reached.

@@ -58,6 +58,12 @@ fn sockets_are_as_many_as_was_said_or_as_fit_the_machine() {
 }
 
 #[test]
+fn threads_are_as_many_as_was_said_or_half_of_the_cores() {
+    assert_eq!(set(&["node.threads=3"]).expect("valid").node.threads, 3);
+    assert_eq!([0, 1, 2, 3, 4, 16, 5_000].map(parse::threads_for), [1, 1, 1, 2, 2, 8, 1024]);
+}
+
+#[test]
 fn memory_is_shared_only_where_a_socket_is_named() {
     assert_eq!(set(&["local.bytes=4 MiB"]).expect("valid").local, None);
     let local = set(&["local.bytes=5000000 B", "listen.local=/run/kennel/local.sock"]).expect("valid").local;
@@ -184,6 +190,7 @@ fn bad_values_name_key_source_and_allowed_form() {
         (&["quic.send_window=8 MiB"], &["`quic.send_window`", "8.0 MiB is outside 64.0 KiB to 4.0 MiB"]),
         (&[LONG_SOCKET], &["`listen.local`", "107 bytes"]),
         (&["node.weight=0"], &["`node.weight`", "0 is outside 1 to 1000"]),
+        (&["node.threads=1025"], &["`node.threads`", "1025 is outside 0 to 1024"]),
         (&["node.weight"], &["--set section.key=value"]),
         (&["node.directory="], &["`node.directory`", "is empty"]),
     ];

@@ -118,11 +118,13 @@ impl Filler {
                 return Step::Finish;
             }
             let wake = &self.shared.wake;
+            state.filler_sleeps = true;
             state = if open.is_some() && idle {
                 wake.wait_timeout(state, linger).map_or_else(|poison| poison.into_inner().0, |(state, _)| state)
             } else {
                 wake.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
             };
+            state.filler_sleeps = false;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -39,6 +40,8 @@ pub(super) struct State {
     spare: Vec<AlignedBuffer>,
     pub(super) poison: Option<JournalError>,
     pub(super) closing: bool,
+    /// The filling thread sleeps, and nobody has woken it yet.
+    pub(super) filler_sleeps: bool,
 }
 
 /// An append on its way into a group.
@@ -64,6 +67,7 @@ impl Shared {
             spare: Vec::new(),
             poison: None,
             closing: false,
+            filler_sleeps: false,
         };
         Self { bounds, state: Mutex::new(state), wake: Condvar::new() }
     }
@@ -95,8 +99,7 @@ impl Shared {
         state.space.admit(class, reserved)?;
         let (waiter, done) = oneshot::channel();
         let ids = state.enqueue(records, bytes, reserved, waiter);
-        drop(state);
-        self.wake.notify_all();
+        self.nudge(state);
         Ok(Appended { ids, done })
     }
 
@@ -106,9 +109,20 @@ impl Shared {
             state.space.free(id);
         }
         state.changes += 1;
+        // What became dead may make it worth while to copy the rest forward. Mostly it does not, and to wake the thread for
+        // nothing would delay what its caller does next: an acknowledgement, as a rule.
+        if !state.space.pinned_groups(1).is_empty() {
+            self.nudge(state);
+        }
+    }
+
+    /// Wakes the filling thread if it sleeps: each time costs a system call, and on a busy machine a switch to it.
+    fn nudge(&self, mut state: MutexGuard<'_, State>) {
+        let sleeps = mem::take(&mut state.filler_sleeps);
         drop(state);
-        // What became dead may make it worth while to copy the rest forward.
-        self.wake.notify_all();
+        if sleeps {
+            self.wake.notify_all();
+        }
     }
 
     pub(super) fn usage(&self) -> JournalUsage {
@@ -153,8 +167,7 @@ impl Shared {
         if buffer.capacity() == self.bounds.buffer_bytes() && state.spare.len() < SPARE_BUFFERS_MAX {
             state.spare.push(buffer);
         }
-        drop(state);
-        self.wake.notify_all();
+        self.nudge(state);
         for waiter in waiters {
             // A caller that went away does not need to know.
             let _ = waiter.send(Ok(()));
