@@ -1,8 +1,8 @@
 //! A UDP socket that asks the system only for news of what arrives.
 //!
 //! A socket is registered with epoll for both directions as a rule, and then each packet that leaves it is an event: "there is
-//! room again". Nearly every send wakes a thread for that, which finds nothing to do. Here room is asked after only while there
-//! is none. And where one read takes in fewer packets than it could, there is no second one to hear that there are no more:
+//! room again". Nearly every send is followed by a return from epoll for that alone. Here room is asked after only while there is
+//! none. And where one read takes in fewer packets than it could, there is no second one to hear that there are no more:
 //! the next packet is an event of its own (epoll(7), edge-triggered).
 
 use std::fmt;
