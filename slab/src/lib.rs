@@ -10,7 +10,7 @@
 //! cut                 a chunk's batches as records
 //! layout              where everything lies, word by word
 //! map                 the memory itself; all unsafe code of the product
-//! socket              a descriptor over a Unix socket
+//! socket              messages and a descriptor over a Unix socket
 //! host                which host this is
 //! ```
 

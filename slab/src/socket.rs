@@ -1,6 +1,6 @@
-//! One message with one descriptor over a Unix socket. It neither waits nor knows what the message says.
+//! Messages of one length over a Unix socket, and a descriptor beside one. It neither waits nor knows what they say.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,6 +9,9 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
+
+/// Messages read at once.
+const READ_AT_ONCE: usize = 64;
 
 /// Sends bytes and a descriptor together. Returns how many bytes went; the descriptor goes with the first.
 ///
@@ -37,6 +40,41 @@ pub fn receive_with_descriptor(socket: impl AsFd, bytes: &mut [u8]) -> io::Resul
     Ok((received.bytes, descriptors.flatten().next()))
 }
 
+/// Messages of one length, as they come: several at once, or one in parts.
+#[derive(Debug)]
+pub struct Inbox<const LENGTH: usize> {
+    messages: [[u8; LENGTH]; READ_AT_ONCE],
+    /// Bytes that have come of them.
+    length: usize,
+}
+
+impl<const LENGTH: usize> Default for Inbox<LENGTH> {
+    fn default() -> Self {
+        Self { messages: [[0; LENGTH]; READ_AT_ONCE], length: 0 }
+    }
+}
+
+impl<const LENGTH: usize> Inbox<LENGTH> {
+    /// Reads once and hands over each message that is whole. Returns whether there may be more to read.
+    ///
+    /// # Errors
+    /// As the system says; `WouldBlock` where the socket does not block and nothing came, `UnexpectedEof` where nothing will.
+    pub fn read(&mut self, mut socket: impl Read, mut message: impl FnMut(&[u8; LENGTH])) -> io::Result<bool> {
+        let room = &mut self.messages.as_flattened_mut()[self.length..];
+        let wanted = room.len();
+        let read = socket.read(room)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.length += read;
+        let whole = self.length / LENGTH;
+        self.messages[..whole].iter().for_each(&mut message);
+        self.messages.as_flattened_mut().copy_within(whole * LENGTH..self.length, 0);
+        self.length -= whole * LENGTH;
+        Ok(read == wanted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
@@ -57,5 +95,33 @@ mod tests {
         assert_eq!(&content, b"hello");
         rustix::io::write(&here, b"bare").expect("room");
         assert!(receive_with_descriptor(&there, &mut bytes).expect("it came").1.is_none());
+    }
+
+    #[test]
+    fn messages_are_whole_however_they_come() {
+        let (here, there) = UnixStream::pair().expect("sockets");
+        there.set_nonblocking(true).expect("a socket");
+        let (mut inbox, mut read) = (Inbox::<3>::default(), Vec::new());
+        for (sent, expected) in [(&b"ab"[..], &[][..]), (b"cdefg", &[*b"abc", *b"def"]), (b"hi", &[*b"ghi"])] {
+            rustix::io::write(&here, sent).expect("room");
+            read.clear();
+            assert!(!inbox.read(&there, |message| read.push(*message)).expect("something came"));
+            assert_eq!(read, expected);
+        }
+        let kind = |inbox: &mut Inbox<3>| inbox.read(&there, |_| panic!("nothing came")).map_err(|error| error.kind());
+        assert_eq!(kind(&mut inbox), Err(io::ErrorKind::WouldBlock));
+        drop(here);
+        assert_eq!(kind(&mut inbox), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn more_messages_than_one_read_takes_are_said_to_be_there() {
+        let (here, there) = UnixStream::pair().expect("sockets");
+        let sent: Vec<_> = (0..=u8::try_from(READ_AT_ONCE).expect("a few")).map(|at| [at; 3]).collect();
+        rustix::io::write(&here, sent.as_flattened()).expect("room");
+        let (mut inbox, mut read) = (Inbox::<3>::default(), Vec::new());
+        assert!(inbox.read(&there, |message| read.push(*message)).expect("they came"));
+        assert!(!inbox.read(&there, |message| read.push(*message)).expect("the rest"));
+        assert_eq!(read, sent);
     }
 }

@@ -8,6 +8,7 @@
 //! session, frames     lanes of verified frames
 //! pipe                bytes, in order
 //! quic | loopback     who carries them
+//! quiet               descriptors that tell only what is waited for
 //! ```
 
 pub mod certs;
@@ -17,6 +18,7 @@ pub mod handshake;
 pub mod lane;
 pub mod loopback;
 pub mod quic;
+pub mod quiet;
 pub mod rpc;
 pub mod session;
 pub mod tls;

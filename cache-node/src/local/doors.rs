@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use kennel_protocol::limits::SOCKET_PATH_BYTES_MAX;
 use kennel_protocol::local::{Entrance, Grant, LOCAL_MESSAGE_BYTES};
 use kennel_slab::socket::send_with_descriptor;
+use kennel_transport::quiet::QuietStream;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -143,6 +144,8 @@ impl Local {
         // From here on commits are copied. What came before it fetches as any reader does.
         let presence = Presence::begin(&self, guest);
         if timeout(TOKEN_PATIENCE, self.grant(&stream)).await.is_ok_and(|granted| granted.is_ok()) {
+            // Room is heard of only while there is none: each wake that a reader takes in would wake the node.
+            let Ok(stream) = QuietStream::new(stream) else { return };
             let link = Link::new(id, stream);
             let gone = Leaving { local: &self, link: &link };
             link.serve(|request| self.request_wake(&link, request)).await;

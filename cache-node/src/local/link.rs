@@ -3,14 +3,16 @@
 //! A reader that does not read is not waited for. Its wakes queue up to a bound, and past that it is cut off: a wake that
 //! is lost is a reader that waits for nothing.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kennel_protocol::ids::PartitionKey;
 use kennel_protocol::local::{LOCAL_MESSAGE_BYTES, WAKE_BYTES, Wake, WakeReason, WakeRequest};
-use tokio::net::UnixStream;
+use kennel_slab::socket::Inbox;
+use kennel_transport::quiet::QuietStream;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 /// Partitions that one reader waits for at once. 4,096 take some 300 KiB.
 pub(super) const REQUESTS_MAX: usize = 4096;
@@ -18,14 +20,11 @@ pub(super) const REQUESTS_MAX: usize = 4096;
 /// Wakes that wait for a reader to read. As many as it can have asked for, once more.
 const UNSENT_MAX: usize = 2 * REQUESTS_MAX;
 
-/// Requests read at once.
-const READ_AT_ONCE: usize = 64;
-
 /// A reader's connection.
 #[derive(Debug)]
 pub(super) struct Link {
     id: u64,
-    stream: UnixStream,
+    stream: QuietStream,
     requests: AtomicUsize,
     unsent: Mutex<Vec<Wake>>,
     has_unsent: Notify,
@@ -37,7 +36,7 @@ pub(super) struct Link {
 pub(super) struct LinkOver;
 
 impl Link {
-    pub(super) fn new(id: u64, stream: UnixStream) -> Arc<Self> {
+    pub(super) fn new(id: u64, stream: QuietStream) -> Arc<Self> {
         Arc::new(Self {
             id,
             stream,
@@ -68,7 +67,7 @@ impl Link {
     /// Tells the reader. Never waits.
     pub(super) fn wake(&self, partition: PartitionKey, reason: WakeReason) {
         let wake = Wake { partition, reason };
-        match self.stream.try_write(&wake.encode()) {
+        match self.stream.socket().write(&wake.encode()) {
             Ok(WAKE_BYTES) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.later(wake),
             // A message that went in part leaves nothing that could be understood.
@@ -94,11 +93,11 @@ impl Link {
 
     /// Serves the connection to its end: hands requests to `request`, and tells the reader what could not be told at once.
     pub(super) async fn serve(&self, mut request: impl FnMut(WakeRequest)) -> LinkOver {
-        let mut received = Received::default();
+        let (mut requests, mut is_behind) = (Inbox::default(), false);
         loop {
             let step = tokio::select! {
-                ready = self.stream.readable() => match ready {
-                    Ok(()) => received.read(&self.stream, &mut request),
+                news = self.news(is_behind) => match news {
+                    Ok(()) => self.read(&mut requests, &mut request).map(|more| is_behind = more),
                     Err(_) => Err(LinkOver),
                 },
                 () = self.has_unsent.notified() => self.send_unsent().await,
@@ -109,6 +108,34 @@ impl Link {
         }
     }
 
+    /// Waits until requests may have come, which they may where more were there than one read takes.
+    async fn news(&self, is_behind: bool) -> io::Result<()> {
+        if is_behind {
+            // A reader that asks on and on lets others have their turn.
+            yield_now().await;
+            return Ok(());
+        }
+        self.stream.news().await
+    }
+
+    /// Reads once. Returns whether there may be more. What is no request ends the connection.
+    fn read(
+        &self,
+        requests: &mut Inbox<LOCAL_MESSAGE_BYTES>,
+        request: &mut impl FnMut(WakeRequest),
+    ) -> Result<bool, LinkOver> {
+        let mut is_understood = true;
+        let read = requests.read(self.stream.socket(), |message| match WakeRequest::decode(message) {
+            Some(decoded) => request(decoded),
+            None => is_understood = false,
+        });
+        match read {
+            Ok(more) if is_understood => Ok(more),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Ok(_) | Err(_) => Err(LinkOver),
+        }
+    }
+
     async fn send_unsent(&self) -> Result<(), LinkOver> {
         loop {
             if self.is_broken.load(Ordering::Relaxed) {
@@ -116,7 +143,7 @@ impl Link {
             }
             let Some(wake) = self.unsent.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return Ok(()) };
             tokio::select! {
-                writable = self.stream.writable() => writable.map_err(|_| LinkOver)?,
+                room = self.stream.room() => room.map_err(|_| LinkOver)?,
                 () = self.cut_off() => return Err(LinkOver),
             }
             self.wake(wake.partition, wake.reason);
@@ -128,38 +155,5 @@ impl Link {
         while !self.is_broken.load(Ordering::Relaxed) {
             self.has_unsent.notified().await;
         }
-    }
-}
-
-/// Bytes of requests that have come.
-#[derive(Debug)]
-struct Received {
-    bytes: [u8; LOCAL_MESSAGE_BYTES * READ_AT_ONCE],
-    length: usize,
-}
-
-impl Default for Received {
-    fn default() -> Self {
-        Self { bytes: [0; LOCAL_MESSAGE_BYTES * READ_AT_ONCE], length: 0 }
-    }
-}
-
-impl Received {
-    /// Reads what is there, once. What is no request ends the connection.
-    fn read(&mut self, stream: &UnixStream, request: &mut impl FnMut(WakeRequest)) -> Result<(), LinkOver> {
-        match stream.try_read(&mut self.bytes[self.length..]) {
-            Ok(0) => return Err(LinkOver),
-            Ok(read) => self.length += read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return Err(LinkOver),
-        }
-        let (messages, _) = self.bytes[..self.length].as_chunks::<LOCAL_MESSAGE_BYTES>();
-        for message in messages {
-            request(WakeRequest::decode(message).ok_or(LinkOver)?);
-        }
-        let whole = messages.len() * LOCAL_MESSAGE_BYTES;
-        self.bytes.copy_within(whole..self.length, 0);
-        self.length -= whole;
-        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use kennel_protocol::wire::{LocalRequest, LocalSocket};
 use kennel_slab::host::host_id;
 use kennel_slab::socket::receive_with_descriptor;
 use kennel_slab::{MapError, SlabReader};
+use kennel_transport::quiet::QuietStream;
 use kennel_transport::session::Session;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -93,6 +94,7 @@ async fn attach(inner: &Inner, node: NodeId, known_at: SocketAddr) -> Result<(Ar
     let (stream, grant, descriptor) =
         opening.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
     let slab = SlabReader::map(descriptor.as_fd(), grant.bytes, socket.slab).map_err(NoSlab::Slab)?;
+    let stream = QuietStream::new(stream).map_err(failed)?;
     Ok((Arc::new(Link::new(slab, stream)), session))
 }
 

@@ -19,6 +19,8 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::quiet::hear_only;
+
 /// Tokio, with sockets of this kind.
 #[derive(Debug)]
 pub(super) struct Udp;
@@ -54,7 +56,7 @@ struct Quiet {
 impl Quiet {
     fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
-        let socket = register(socket, Interest::READABLE)?;
+        let socket = hear_only(socket, Interest::READABLE)?;
         Ok(Self { socket, state, is_full: AtomicBool::new(false), room: Mutex::new(None) })
     }
 
@@ -63,7 +65,7 @@ impl Quiet {
         let mut room = self.room();
         if room.is_none() {
             let again = self.socket.get_ref().try_clone()?;
-            *room = Some(Arc::new(register(again, Interest::WRITABLE)?));
+            *room = Some(Arc::new(hear_only(again, Interest::WRITABLE)?));
         }
         self.is_full.store(true, Ordering::Release);
         Ok(())
@@ -82,15 +84,6 @@ impl Quiet {
     fn room(&self) -> MutexGuard<'_, Option<Arc<AsyncFd<UdpSocket>>>> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Asks the system for news of one direction.
-#[expect(
-    deprecated,
-    reason = "what is to replace it is unsafe, for types whose descriptor may change: a socket's does not"
-)]
-fn register(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
-    AsyncFd::with_interest(socket, interest)
 }
 
 impl AsyncUdpSocket for Quiet {
