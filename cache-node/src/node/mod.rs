@@ -25,6 +25,7 @@ mod members;
 mod peers;
 mod read_lane;
 mod recovery;
+mod residence;
 mod roles;
 mod serve;
 mod shard_settings;

@@ -50,12 +50,16 @@ const WALK_WINDOW: u64 = 16;
 /// eight uploads in flight last for 3.2 s at the default interval, so that one stuck for ever does not hold up the rest.
 const CREATE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Bytes of bodies that wait for the bucket in memory, over all shards. A journal in memory gives nothing back, so nothing
+/// may leave memory for it.
+pub(super) fn resident_bytes_max(settings: &Settings, foundation: &Foundation) -> u64 {
+    if foundation.journal.keeps_bodies() { settings.limits.resident_bytes_max } else { u64::MAX }
+}
+
 /// The settings of one shard's machine.
 pub(super) fn shard_config(settings: &Settings, foundation: &Foundation, shard: ShardId) -> ShardConfig {
     let timing = &settings.timing;
-    // A journal in memory gives nothing back, so nothing may leave memory for it.
     let keeps_bodies = foundation.journal.keeps_bodies();
-    let resident = settings.limits.resident_bytes_max / u64::from(foundation.identity.shard_count.max(1));
     let unstored = settings.limits.unstored_bytes_max;
     ShardConfig {
         cluster: foundation.identity.cluster,
@@ -85,7 +89,7 @@ pub(super) fn shard_config(settings: &Settings, foundation: &Foundation, shard: 
             object_entries_max: OBJECT_ENTRIES_MAX,
             uploads_max: settings.flush.uploads_in_flight,
             uploads_bytes_max: UPLOADS_BYTES_MAX,
-            resident_bytes_max: if keeps_bodies { resident } else { u64::MAX },
+            resident_bytes_max: resident_bytes_max(settings, foundation),
             unstored_bytes_max: if keeps_bodies { unstored } else { unstored.min(UNSTORED_MEMORY_BYTES_MAX) },
             unstored_entries_max: UNSTORED_ENTRIES_MAX,
             copy_bytes_max: COPY_BYTES_MAX,

@@ -30,6 +30,7 @@ use super::bucket_edge::BucketEdge;
 use super::clock::Clock;
 use super::journal_edge::{JournalEdge, Journaling};
 use super::peers::Peers;
+use super::residence::Resident;
 use super::roles::Roles;
 use super::showing::Showing;
 use super::stowed::{Stowed, stow_place};
@@ -97,6 +98,8 @@ pub(super) struct ShardTask {
     pub(super) index: Arc<ColdIndex>,
     /// Bodies that lie in the journal only.
     pub(super) stowed: Stowed,
+    /// Memory for the others.
+    pub(super) memory: Resident,
     /// Results of the bucket come back here.
     pub(super) own_inbox: mpsc::Sender<ShardInput>,
     /// An operator's word that a loss is accepted: a file of this name (PROTOCOL R2).
@@ -218,7 +221,9 @@ impl Running {
 
     fn feed(&mut self, input: Input) {
         let mut effects = Effects::new();
+        self.task.shard.may_keep(self.task.memory.may_keep());
         self.task.shard.handle(self.task.clock.now(), input, &mut effects);
+        self.task.memory.keeps(self.task.shard.resident_bytes());
         self.carry_out(effects);
         if self.announcing.is_due() {
             self.announce();

@@ -33,9 +33,10 @@ use super::journal_edge::JournalEdge;
 use super::members::Members;
 use super::peers::Peers;
 use super::recovery::{Condition, ShardPart, sort_records};
+use super::residence::Residence;
 use super::roles::Roles;
 use super::serve::Serving;
-use super::shard_settings::shard_config;
+use super::shard_settings::{resident_bytes_max, shard_config};
 use super::shard_task::{INBOX_MAX, ShardInput, ShardTask};
 use super::showing::Showing;
 use super::status::StatusSources;
@@ -86,6 +87,7 @@ struct Startup {
     stop: watch::Sender<bool>,
     shards: Vec<mpsc::Sender<ShardInput>>,
     stowed: Stowed,
+    residence: Arc<Residence>,
     local: Option<Arc<Local>>,
 }
 
@@ -111,7 +113,8 @@ pub(super) async fn start(settings: Settings) -> Result<Node, NodeError> {
 
     let (stop, _) = watch::channel(false);
     let (tasks, shards) = (JoinSet::new(), Vec::new());
-    let mut startup = Startup { settings, foundation, links, tasks, stop, shards, stowed, local: None };
+    let residence = Residence::new(resident_bytes_max(&settings, &foundation), foundation.identity.shard_count);
+    let mut startup = Startup { settings, foundation, links, tasks, stop, shards, stowed, residence, local: None };
     startup.open_local(&reads.shards)?;
     let failed = startup.spawn_shards(parts, &reads.shards);
     let membership = startup.spawn_members();
@@ -201,6 +204,7 @@ impl Startup {
             showing: Showing::new(Arc::clone(&reads.tail), self.local.clone()),
             index: Arc::clone(&reads.index),
             stowed: self.stowed.clone(),
+            memory: self.residence.resident(),
             own_inbox,
             force: force_file(&self.settings, id),
             fatal,
@@ -297,7 +301,7 @@ impl Startup {
     }
 
     fn finish(self, quic: SocketAddr, http: Http, gateway: Option<Gateway>, fatal: mpsc::Receiver<String>) -> Node {
-        let Self { settings, foundation, links, tasks, stop, shards, stowed: _, local: _ } = self;
+        let Self { settings, foundation, links, tasks, stop, shards, stowed: _, residence: _, local: _ } = self;
         Node {
             id: settings.node.id,
             cluster: foundation.identity.cluster,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use kennel_protocol::ids::{Epoch, Lsn};
 
+use super::Shard;
 use super::holdings::Holdings;
 use super::io::Then;
 
@@ -31,6 +32,19 @@ impl Reads {
             }
             admitted
         });
+    }
+}
+
+impl Shard {
+    /// How many bytes of bodies it may keep in memory from now on, instead of `Sizes::resident_bytes_max`. What is more
+    /// leaves with the next input. For journals that keep bodies.
+    pub fn may_keep(&mut self, bytes: u64) {
+        self.ground.config.sizes.resident_bytes_max = bytes;
+    }
+
+    /// Bytes of bodies that it keeps in memory.
+    pub fn resident_bytes(&self) -> u64 {
+        self.ground.holdings.resident()
     }
 }
 

@@ -155,6 +155,11 @@ impl World {
         self.trace.event(self.now, 4, index as u64);
         self.trace.line(self.now, || format!("n{} <- {}", index + 1, crate::describe::input(&input)));
         let mut effects: Effects = core::mem::take(&mut self.effects);
+        let keeps = self.plan.sizes.resident_bytes_max;
+        if keeps < u64::MAX {
+            // Other shards of the node come and go: what is left for this one is less and more every 65 ms.
+            machine.may_keep(keeps << (now.micros() >> 16 & 3));
+        }
         machine.handle(now, input, &mut effects);
         let verdict = machine.check();
         self.take_effects(index, &mut effects);
