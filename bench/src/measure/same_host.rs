@@ -12,6 +12,7 @@ use kennel_client::{
     Client, ClientSettings, FetchFrom, FetchRequest, Follower, Offset, PartitionKey, Running, Runtime,
 };
 use kennel_transport::tls::TlsIdentity;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -81,8 +82,11 @@ struct SameHostReport {
     wake_shared_64_kib: Micros,
     /// Of a message of 1 KB, to a follower over QUIC.
     wake_quic: Micros,
-    /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes.
+    /// A sleeping thread that is woken over a Unix socket and does nothing: what the system itself takes. It puts both on one
+    /// processor, as who wakes sleeps right after.
     wake_bare: Micros,
+    /// The same where both stay on processors of their own, as node and follower mostly do.
+    wake_bare_apart: Micros,
     /// From the record's writing until every follower has it.
     wake_many: Micros,
     /// Bytes that the node answered over the network while so many followed.
@@ -119,10 +123,12 @@ pub async fn same_host(args: SameHostArgs) -> anyhow::Result<bool> {
     let wake_shared = bench.wakes(&stage, true, args.rounds).await?;
     let wake_quic = bench.wakes(&stage, false, args.rounds).await?;
     bench.shipping.reshape(CHUNK);
-    let wake_bare = tokio::task::block_in_place(|| bare_wakes(args.rounds))?;
+    let wake_bare = tokio::task::block_in_place(|| bare_wakes(args.rounds, false))?;
+    let wake_bare_apart = tokio::task::block_in_place(|| bare_wakes(args.rounds, true))?;
     let idle = bench.idle(&stage).await?;
     let many = bench.many(&stage, args.followers, args.rounds / 20).await?;
-    let report = report(small, large, bulk, [wake_shared, wake_large, wake_quic, wake_bare], many, idle);
+    let wakes = [wake_shared, wake_large, wake_quic, wake_bare, wake_bare_apart];
+    let report = report(small, large, bulk, wakes, many, idle);
     write_json(args.place.json.as_deref(), &report)?;
     tell(&report, args.followers);
     Ok(report.bars_met)
@@ -303,25 +309,49 @@ fn follow_apart(
     }))
 }
 
-/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here.
-fn bare_wakes(rounds: u32) -> anyhow::Result<Micros> {
+/// Wakes a thread that reads from a Unix socket, as seldom as followers are woken here; on another processor, if `apart` says so
+/// and there is one.
+fn bare_wakes(rounds: u32, apart: bool) -> anyhow::Result<Micros> {
     let (mut sender, mut receiver) = UnixStream::pair().context("make a pair of sockets")?;
     let origin = Instant::now();
+    let [here, there] = two_processors()?.map(|processor| processor.filter(|_| apart));
     let sleeping = std::thread::spawn(move || {
         let (mut times, mut sent) = (Vec::new(), [0; 8]);
+        stay_on(there)?;
         while receiver.read_exact(&mut sent).is_ok() {
             times.push(origin.elapsed().saturating_sub(Duration::from_nanos(u64::from_le_bytes(sent))));
         }
-        times
+        anyhow::Ok(times)
     });
-    for _ in 0..rounds {
-        std::thread::sleep(PACE);
-        let now = u64::try_from(origin.elapsed().as_nanos()).context("minutes fit")?;
-        sender.write_all(&now.to_le_bytes()).context("wake the thread")?;
-    }
-    drop(sender);
-    let Ok(times) = sleeping.join() else { bail!("the woken thread panicked") };
-    Ok(Micros::of(times))
+    // A thread of its own: where it stays is nobody else's business.
+    let waking = std::thread::spawn(move || {
+        stay_on(here)?;
+        for _ in 0..rounds {
+            std::thread::sleep(PACE);
+            let now = u64::try_from(origin.elapsed().as_nanos()).context("minutes fit")?;
+            sender.write_all(&now.to_le_bytes()).context("wake the thread")?;
+        }
+        anyhow::Ok(())
+    });
+    let (Ok(woke), Ok(times)) = (waking.join(), sleeping.join()) else { bail!("a thread panicked") };
+    woke?;
+    Ok(Micros::of(times?))
+}
+
+/// Two processors that this process may run on; nothing where there is only one.
+fn two_processors() -> anyhow::Result<[Option<usize>; 2]> {
+    let allowed = sched_getaffinity(None).context("ask where threads may run")?;
+    let mut found = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    let (first, second) = (found.next(), found.next());
+    Ok([first.filter(|_| second.is_some()), second])
+}
+
+/// The calling thread runs there and nowhere else from now on.
+fn stay_on(processor: Option<usize>) -> anyhow::Result<()> {
+    let Some(processor) = processor else { return Ok(()) };
+    let mut only = CpuSet::new();
+    only.set(processor);
+    sched_setaffinity(None, &only).context("stay on a processor")
 }
 
 impl Micros {
@@ -339,7 +369,7 @@ fn report(
     [shared_64_kib, quic_64_kib, copy_64_kib, bare_quinn_64_kib]: Fetches,
     [shared_1_mib, quic_1_mib, copy_1_mib, bare_quinn_1_mib]: Fetches,
     bulk: Bulk,
-    [wake_shared, wake_shared_64_kib, wake_quic, wake_bare]: [Micros; 4],
+    [wake_shared, wake_shared_64_kib, wake_quic, wake_bare, wake_bare_apart]: [Micros; 5],
     (wake_many, many_bytes_over_network, many_bytes_written): (Micros, u64, u64),
     (idle_node_percent, idle_reader_percent): (f64, f64),
 ) -> SameHostReport {
@@ -365,6 +395,7 @@ fn report(
         wake_shared_64_kib,
         wake_quic,
         wake_bare,
+        wake_bare_apart,
         wake_many,
         many_bytes_over_network,
         many_bytes_written,
@@ -389,6 +420,7 @@ fn tell(report: &SameHostReport, followers: u32) {
     say(&format!("    with 64 KiB:       {}", report.wake_shared_64_kib.line()));
     say(&format!("woken, QUIC:           {}", report.wake_quic.line()));
     say(&format!("woken, a bare thread:  {}", report.wake_bare.line()));
+    say(&format!("    on another core:   {}", report.wake_bare_apart.line()));
     let (over, written) = (report.many_bytes_over_network, report.many_bytes_written);
     say(&format!("{followers} followers, the last: {}", report.wake_many.line()));
     say(&format!("meanwhile {written} bytes were written once, and {over} bytes of answers sent"));
