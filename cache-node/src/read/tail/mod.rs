@@ -5,6 +5,7 @@
 //! ([`super::stow`]). It knows nothing of journals, copies or the bucket.
 
 mod budget;
+mod busy;
 mod partition;
 mod waiting;
 
@@ -21,8 +22,10 @@ use kennel_protocol::wire::PartitionReport;
 use super::gather::Gather;
 use super::stow::StowPlace;
 pub use budget::TailBudget;
-use partition::{Freed, PartitionTail};
-pub(crate) use partition::{Lookup, StowedChunk};
+use busy::Freed;
+pub(crate) use busy::StowedChunk;
+pub(crate) use partition::Lookup;
+use partition::PartitionTail;
 use waiting::Waiters;
 
 /// What this node may say about a shard besides its bytes.
