@@ -8,12 +8,9 @@ use std::fmt;
 
 use kennel_protocol::ids::PartitionKey;
 
-/// Most entries of a leaf. An insert moves half of a leaf, some 2 KiB, and the keys that are looked at first are one in 45 to
-/// 64: 7 KiB for 12,500 partitions of a shard.
-const LEAF_ENTRIES_MAX: usize = 64;
-
-/// A leaf grows by so many entries: it has room for four that are not there, on average, and is moved eight times.
-const LEAF_GROWTH: usize = 8;
+/// Most bytes of a leaf: a size class of jemalloc, so that a full leaf takes what it holds. An insert moves half of that, and
+/// the keys that are looked at first are one in fifty: 6 KiB for 12,500 partitions of a shard.
+const LEAF_BYTES_MAX: usize = 5 << 10;
 
 /// Values by partition. Sorted leaves of bounded length, and the first key of each.
 #[derive(Clone)]
@@ -26,6 +23,16 @@ pub struct PartitionMap<V> {
 }
 
 impl<V> PartitionMap<V> {
+    /// Most entries of a leaf.
+    const LEAF_MAX: usize = {
+        let fit = LEAF_BYTES_MAX / size_of::<(PartitionKey, V)>();
+        if fit < 8 { 8 } else { fit }
+    };
+
+    /// A leaf grows by so many entries: a sixteenth of it is room for what is not there, on average, and it is moved eight
+    /// times.
+    const LEAF_GROWTH: usize = Self::LEAF_MAX / 8;
+
     /// An empty map, which takes no memory.
     pub const fn new() -> Self {
         Self { firsts: Vec::new(), leaves: Vec::new(), len: 0 }
@@ -72,7 +79,7 @@ impl<V> PartitionMap<V> {
             let Some((first, _)) = leaf.first() else { continue };
             self.firsts.push(*first);
             self.len += leaf.len();
-            leaf.shrink_to(leaf.len().next_multiple_of(LEAF_GROWTH));
+            leaf.shrink_to(leaf.len() + Self::LEAF_GROWTH / 2);
             self.leaves.push(leaf);
         }
     }
@@ -129,7 +136,7 @@ impl<V> PartitionMap<V> {
         let (leaf, index) = self.make_room(leaf, index, key);
         let entries = &mut self.leaves[leaf];
         if entries.len() == entries.capacity() {
-            entries.reserve_exact(LEAF_GROWTH);
+            entries.reserve_exact(Self::LEAF_GROWTH.min(Self::LEAF_MAX - entries.len()));
         }
         entries.insert(index, (key, value));
         if index == 0 {
@@ -141,7 +148,7 @@ impl<V> PartitionMap<V> {
     /// Sees to it that the leaf has a place: past its end a new one begins, so that keys that come in order fill theirs.
     fn make_room(&mut self, leaf: usize, index: usize, key: PartitionKey) -> (usize, usize) {
         let length = self.leaves.get(leaf).map_or(0, Vec::len);
-        if length > 0 && length < LEAF_ENTRIES_MAX {
+        if length > 0 && length < Self::LEAF_MAX {
             return (leaf, index);
         }
         if index == length {
@@ -150,9 +157,9 @@ impl<V> PartitionMap<V> {
             self.leaves.insert(leaf, Vec::new());
             return (leaf, 0);
         }
-        let half = LEAF_ENTRIES_MAX / 2;
+        let half = Self::LEAF_MAX / 2;
         let upper = self.leaves[leaf].split_off(half);
-        self.leaves[leaf].shrink_to(half + LEAF_GROWTH);
+        self.leaves[leaf].shrink_to(half + Self::LEAF_GROWTH);
         self.firsts.insert(leaf + 1, upper[0].0);
         self.leaves.insert(leaf + 1, upper);
         if index <= half { (leaf, index) } else { (leaf + 1, index - half) }
@@ -201,7 +208,7 @@ mod tests {
         assert_eq!(map.firsts.len(), map.leaves.len());
         for (first, leaf) in map.firsts.iter().zip(&map.leaves) {
             assert_eq!(Some(first), leaf.first().map(|(key, _)| key));
-            assert!(leaf.len() <= LEAF_ENTRIES_MAX && leaf.capacity() <= LEAF_ENTRIES_MAX + LEAF_GROWTH);
+            assert!(leaf.len() <= PartitionMap::<u32>::LEAF_MAX && leaf.capacity() * 32 <= LEAF_BYTES_MAX);
         }
         assert!(map.iter().is_sorted_by(|(one, _), (next, _)| one < next));
         assert_eq!(map.iter().count(), map.len());
