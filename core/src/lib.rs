@@ -4,6 +4,7 @@
 //! randomness a seed, I/O an effect. The same inputs give the same outputs, in a test, in the simulator and in a node.
 
 pub mod membership;
+pub mod partitions;
 pub mod read;
 pub mod ring;
 pub mod routing;

@@ -33,6 +33,7 @@ mod ring;
 mod settings;
 mod shared;
 mod space;
+mod spare;
 mod window;
 mod write;
 

@@ -15,9 +15,7 @@ use super::layout::Place;
 use super::record::{Appended, Record, RecordClass, RecordId};
 use super::settings::{Bounds, GROUP_RECORDS_MAX};
 use super::space::{JournalUsage, Space};
-
-/// Spare group buffers: one is filled, one waits, one is being written.
-const SPARE_BUFFERS_MAX: usize = 3;
+use super::spare::SpareBuffers;
 
 /// The shared state behind its lock. The lock is held for bookkeeping only, never for a copy, a checksum or I/O.
 pub(super) struct Shared {
@@ -37,7 +35,7 @@ pub(super) struct State {
     pub(super) in_disk: usize,
     /// Rises when a group lands or records are freed: a copy forward that had no room may have some now.
     pub(super) changes: u64,
-    spare: Vec<AlignedBuffer>,
+    spare: SpareBuffers,
     pub(super) poison: Option<JournalError>,
     pub(super) closing: bool,
     /// The filling thread sleeps, and nobody has woken it yet.
@@ -64,7 +62,7 @@ impl Shared {
             next_record,
             in_disk: 0,
             changes: 0,
-            spare: Vec::new(),
+            spare: SpareBuffers::default(),
             poison: None,
             closing: false,
             filler_sleeps: false,
@@ -164,14 +162,15 @@ impl Shared {
         state.in_disk -= 1;
         state.changes += 1;
         state.queued_bytes -= queued_bytes;
-        if buffer.capacity() == self.bounds.buffer_bytes() && state.spare.len() < SPARE_BUFFERS_MAX {
-            state.spare.push(buffer);
-        }
+        let ordinary = buffer.capacity() == self.bounds.buffer_bytes();
+        let unneeded = if ordinary { state.spare.give_back(buffer, header.bytes) } else { vec![buffer] };
         self.nudge(state);
         for waiter in waiters {
             // A caller that went away does not need to know.
             let _ = waiter.send(Ok(()));
         }
+        // Not under the lock: to give memory back takes longer than bookkeeping.
+        drop(unneeded);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -193,7 +192,7 @@ impl State {
         if bytes > bounds.buffer_bytes() {
             return AlignedBuffer::new(bytes);
         }
-        self.spare.pop().unwrap_or_else(|| AlignedBuffer::new(bounds.buffer_bytes()))
+        self.spare.take().unwrap_or_else(|| AlignedBuffer::new(bounds.buffer_bytes()))
     }
 
     fn enqueue(

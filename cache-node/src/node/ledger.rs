@@ -9,6 +9,9 @@ use kennel_protocol::ids::{Epoch, Lsn};
 
 use crate::journal::RecordId;
 
+/// Room for records that a ledger keeps, used or not.
+const ROOM_RECORDS_MIN: usize = 128;
+
 /// The records of one shard.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -73,6 +76,11 @@ impl Ledger {
             let slot = *slot;
             let ids = self.slots.remove(&slot).expect("found above");
             freed.extend(self.let_go(ids));
+        }
+        // A table does not give its room back by itself: after a burst, half of it with every object that is stored.
+        let room = self.holders.capacity();
+        if room > ROOM_RECORDS_MIN && self.holders.len() < room / 4 {
+            self.holders.shrink_to(room / 2);
         }
         freed
     }

@@ -9,8 +9,9 @@ use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ShardId, Slot};
 use kennel_protocol::object::manifest::{LogPosition, Manifest};
 use kennel_protocol::object::slot::{IndexEntry, LogIndex, OpenRecord, SealObject, SlotObject};
 
-use super::objects::{BlockPlace, FetchUnit, ObjectName, Objects};
+use super::objects::{BlockPlace, FetchUnit, ObjectName, ObjectNumber, Objects};
 use super::partition::{self, BlockRead, ColdPlan, PartitionIndex, Run, RunKind};
+use crate::partitions::PartitionMap;
 
 /// The log is not what the rules allow. Stop reading this shard cold and tell an operator; nothing was taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,13 +68,13 @@ pub struct ShardIndex {
     shard: ShardId,
     next: LogPosition,
     objects: Objects,
-    partitions: BTreeMap<PartitionKey, PartitionIndex>,
+    partitions: PartitionMap<PartitionIndex>,
 }
 
 impl ShardIndex {
     /// An index that has read nothing of a log that begins at its first slot.
     pub fn new(shard: ShardId) -> Self {
-        Self { shard, next: LogPosition::START, objects: Objects::default(), partitions: BTreeMap::new() }
+        Self { shard, next: LogPosition::START, objects: Objects::default(), partitions: PartitionMap::new() }
     }
 
     /// An index that begins where a manifest says that the log does (PROTOCOL R22).
@@ -148,10 +149,10 @@ impl ShardIndex {
         partition::unit(block, &self.objects)
     }
 
-    /// What the index holds on the heap, bytes; the map's own nodes are left out.
+    /// What the index holds on the heap, bytes.
     pub fn heap_bytes(&self) -> usize {
         let runs: usize = self.partitions.values().map(PartitionIndex::heap_bytes).sum();
-        self.objects.heap_bytes() + runs + self.partitions.len() * size_of::<(PartitionKey, PartitionIndex)>()
+        self.objects.heap_bytes() + runs + self.partitions.heap_bytes()
     }
 
     fn open(&mut self, record: &OpenRecord) -> Result<(), IndexError> {
@@ -164,7 +165,7 @@ impl ShardIndex {
             return Err(IndexError::NotContiguous { partition, end, base: state.end, epoch: at.epoch, slot: at.slot });
         }
         for state in &record.partitions {
-            self.partitions.entry(state.partition).or_default().set_cut(state.cut);
+            self.partition_mut(state.partition).set_cut(state.cut);
             self.trim(&state.partition, state.trim);
         }
         self.next.slot = Slot(1);
@@ -197,24 +198,27 @@ impl ShardIndex {
         Ok(())
     }
 
-    fn take(&mut self, entry: &IndexEntry, object: u32, places: &[BlockPlace]) {
-        let index = self.partitions.entry(entry.partition).or_default();
+    fn take(&mut self, entry: &IndexEntry, object: ObjectNumber, places: &[BlockPlace]) {
+        let index = self.partition_mut(entry.partition);
         index.set_cut(entry.cut);
-        let (kind, place) = match entry.kind {
-            EntryKind::Chunk => (RunKind::Block, place_of(places, entry)),
-            EntryKind::Hole(reason) if entry.base < entry.end => (RunKind::Hole(reason), 0),
+        let kind = match entry.kind {
+            EntryKind::Chunk => RunKind::Block { object, place: place_of(places, entry) },
+            EntryKind::Hole(reason) if entry.base < entry.end => RunKind::Hole(reason),
             EntryKind::Hole(_) | EntryKind::Trim | EntryKind::Cut => return,
         };
         let last_checksum = entry.last.map_or(0, |last: MessageIdentity| last.checksum);
         let last_timestamp = entry.last.map_or(0, |last| last.base_timestamp);
-        index.push(Run { base: entry.base, end: entry.end, last_timestamp, last_checksum, object, place, kind });
+        index.push(entry.base, Run { end: entry.end, last_timestamp, last_checksum, kind });
     }
 
     fn trim(&mut self, key: &PartitionKey, trim: Offset) {
-        let index = self.partitions.entry(*key).or_default();
-        for object in index.trim_to(trim) {
+        for object in self.partition_mut(*key).trim_to(trim) {
             self.objects.release(object);
         }
+    }
+
+    fn partition_mut(&mut self, key: PartitionKey) -> &mut PartitionIndex {
+        self.partitions.get_or_insert_with(key, PartitionIndex::default)
     }
 
     fn expect(&self, shard: ShardId, found: LogPosition) -> Result<(), IndexError> {

@@ -2,6 +2,8 @@
 //!
 //! Knows places and checksums only; whose blocks they are is the partitions' business.
 
+use std::num::NonZeroU32;
+
 use kennel_protocol::ids::{Epoch, PutId, Slot};
 
 /// Small blocks are fetched together with their neighbours in an aligned window of this size, 256 KiB.
@@ -56,6 +58,22 @@ pub struct FetchUnit {
     pub blocks: Vec<BlockPlace>,
 }
 
+/// Which of the objects, counted from one: a run that has none tells its kind in the same four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ObjectNumber(NonZeroU32);
+
+impl ObjectNumber {
+    /// The number of the object that stands behind so many others.
+    fn after(others: usize) -> Self {
+        let number = u32::try_from(others + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("four thousand million slots never fit in memory"))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 /// Every object that the index of a shard refers to.
 #[derive(Debug, Default)]
 pub(super) struct Objects {
@@ -72,40 +90,41 @@ struct Object {
 
 impl Objects {
     /// Adds an object and returns its number. Blocks must be sorted by position.
-    pub(super) fn push(&mut self, name: ObjectName, mut blocks: Vec<BlockPlace>) -> u32 {
+    pub(super) fn push(&mut self, name: ObjectName, mut blocks: Vec<BlockPlace>) -> ObjectNumber {
         assert!(blocks.is_sorted_by_key(|block| block.position), "units are found by position");
         blocks.shrink_to_fit();
         let live = u32::try_from(blocks.len()).expect("an object's index is bounded");
+        let number = self.next();
         self.objects.push(Object { name, blocks, live });
-        u32::try_from(self.objects.len() - 1).expect("four thousand million slots never fit in memory")
+        number
     }
 
     /// The next object's number.
-    pub(super) fn next(&self) -> u32 {
-        u32::try_from(self.objects.len()).expect("four thousand million slots never fit in memory")
+    pub(super) fn next(&self) -> ObjectNumber {
+        ObjectNumber::after(self.objects.len())
     }
 
     /// Says that one block of an object is trimmed.
-    pub(super) fn release(&mut self, object: u32) {
-        let object = &mut self.objects[object as usize];
+    pub(super) fn release(&mut self, object: ObjectNumber) {
+        let object = &mut self.objects[object.index()];
         object.live -= 1;
         if object.live == 0 {
             object.blocks = Vec::new();
         }
     }
 
-    pub(super) fn name(&self, object: u32) -> ObjectName {
-        self.objects[object as usize].name
+    pub(super) fn name(&self, object: ObjectNumber) -> ObjectName {
+        self.objects[object.index()].name
     }
 
-    pub(super) fn place(&self, object: u32, place: u32) -> BlockPlace {
-        self.objects[object as usize].blocks[place as usize]
+    pub(super) fn place(&self, object: ObjectNumber, place: u32) -> BlockPlace {
+        self.objects[object.index()].blocks[place as usize]
     }
 
     /// The unit that holds one block: with its neighbours if they are still known, else alone.
-    pub(super) fn unit(&self, object: u32, name: ObjectName, wanted: BlockPlace) -> FetchUnit {
+    pub(super) fn unit(&self, object: ObjectNumber, name: ObjectName, wanted: BlockPlace) -> FetchUnit {
         // Between planning and asking, a trim may have let the places go, or the whole index may have begun anew.
-        let known = self.objects.get(object as usize).filter(|object| object.name == name);
+        let known = self.objects.get(object.index()).filter(|object| object.name == name);
         let blocks = known.filter(|_| wanted.bytes < UNIT_BYTES).map(|object| window(&object.blocks, wanted));
         let blocks = blocks.filter(|blocks| blocks.contains(&wanted)).unwrap_or_else(|| vec![wanted]);
         let from = u64::from(blocks[0].position);
@@ -131,6 +150,7 @@ fn window(blocks: &[BlockPlace], wanted: BlockPlace) -> Vec<BlockPlace> {
 mod tests {
     use super::*;
 
+    const FIRST: ObjectNumber = ObjectNumber(NonZeroU32::MIN);
     const NAME: ObjectName = ObjectName { epoch: Epoch(1), slot: Slot(1), put: PutId(7) };
 
     fn objects(sizes: &[u32]) -> Objects {
@@ -149,7 +169,7 @@ mod tests {
     }
 
     fn unit(objects: &Objects, place: u32) -> FetchUnit {
-        objects.unit(0, NAME, objects.place(0, place))
+        objects.unit(FIRST, NAME, objects.place(FIRST, place))
     }
 
     #[test]
@@ -165,11 +185,11 @@ mod tests {
     #[test]
     fn a_trimmed_object_lets_its_places_go() {
         let mut objects = objects(&[10, 10]);
-        objects.release(0);
-        assert_eq!(objects.place(0, 1).bytes, 10);
-        let planned = objects.place(0, 1);
-        objects.release(0);
+        objects.release(FIRST);
+        assert_eq!(objects.place(FIRST, 1).bytes, 10);
+        let planned = objects.place(FIRST, 1);
+        objects.release(FIRST);
         assert!(objects.objects[0].blocks.is_empty());
-        assert_eq!(objects.unit(0, NAME, planned).blocks, [planned], "who planned before can still read");
+        assert_eq!(objects.unit(FIRST, NAME, planned).blocks, [planned], "who planned before can still read");
     }
 }

@@ -5,26 +5,90 @@
 use kennel_protocol::entry::{HoleReason, MessageIdentity};
 use kennel_protocol::ids::Offset;
 
-use super::objects::{BlockPlace, FetchUnit, ObjectName, Objects};
+use super::objects::{BlockPlace, FetchUnit, ObjectName, ObjectNumber, Objects};
 
-/// A stretch of one partition: a block in an object, or a declared hole. 48 bytes; its place in the object is 16 more.
+/// A stretch of one partition, from where the one before it ends: a block in an object, or a declared hole. 32 bytes; its
+/// place in the object is 16 more.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
-    pub(super) base: Offset,
     pub(super) end: Offset,
     pub(super) last_timestamp: u64,
     pub(super) last_checksum: u64,
-    pub(super) object: u32,
-    pub(super) place: u32,
     pub(super) kind: RunKind,
 }
 
-const _: () = assert!(size_of::<Run>() + size_of::<BlockPlace>() <= 64, "a block costs at most 64 bytes");
+const _: () = assert!(size_of::<Run>() + size_of::<BlockPlace>() <= 48, "a block costs at most 48 bytes");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunKind {
-    Block,
+    /// Which of an object's places.
+    Block {
+        object: ObjectNumber,
+        place: u32,
+    },
     Hole(HoleReason),
+}
+
+impl RunKind {
+    fn object(self) -> Option<ObjectNumber> {
+        match self {
+            Self::Block { object, .. } => Some(object),
+            Self::Hole(_) => None,
+        }
+    }
+}
+
+/// Of many partitions most hold one run: it lies here.
+#[derive(Debug)]
+enum Runs {
+    One(Run),
+    Many(Vec<Run>),
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Runs {
+    fn push(&mut self, run: Run) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, run]),
+            Self::Many(runs) if runs.is_empty() => *self = Self::One(run),
+            Self::Many(runs) => runs.push(run),
+        }
+    }
+
+    /// Forgets the first `gone`.
+    fn drop_first(&mut self, gone: usize) {
+        match self {
+            Self::One(_) if gone > 0 => *self = Self::default(),
+            Self::One(_) => {}
+            Self::Many(runs) => {
+                runs.drain(..gone);
+                match runs[..] {
+                    [] => *self = Self::default(),
+                    [last] => *self = Self::One(last),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn as_slice(&self) -> &[Run] {
+        match self {
+            Self::One(run) => std::slice::from_ref(run),
+            Self::Many(runs) => runs,
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Many(runs) => runs.capacity() * size_of::<Run>(),
+        }
+    }
 }
 
 /// A declared hole: `[from, to)` holds no messages.
@@ -49,7 +113,7 @@ pub struct BlockRead {
     pub object: ObjectName,
     /// Its place there.
     pub place: BlockPlace,
-    number: u32,
+    number: ObjectNumber,
 }
 
 /// One step of a cold read.
@@ -73,27 +137,23 @@ pub struct ColdPlan {
 /// Where one partition stands in the bucket.
 #[derive(Debug, Default)]
 pub struct PartitionIndex {
-    runs: Vec<Run>,
+    runs: Runs,
+    /// Where the first run begins; without runs, where the partition ends.
+    start: Offset,
     trim: Offset,
-    end: Offset,
     cut: u32,
 }
 
-const _: () = assert!(size_of::<PartitionIndex>() + 24 <= 80, "an idle partition costs at most 100 bytes with its key");
+const _: () = assert!(size_of::<PartitionIndex>() + 24 <= 88, "a partition of one block costs so much, with its key");
 
 impl PartitionIndex {
     /// A partition of which everything below `end` lies outside the log.
     pub(super) fn starting_at(trim: Offset, end: Offset, cut: u32) -> Self {
-        Self { runs: Vec::new(), trim, end, cut }
+        Self { runs: Runs::default(), start: end, trim, cut }
     }
 
-    pub(super) fn push(&mut self, run: Run) {
-        assert_eq!(run.base, self.end, "R16: a run begins where the partition ends");
-        self.end = run.end;
-        if self.runs.is_empty() {
-            // Of many partitions most hold one run, and room for the usual four would be most of what they take.
-            self.runs.reserve_exact(1);
-        }
+    pub(super) fn push(&mut self, base: Offset, run: Run) {
+        assert_eq!(base, self.end(), "R16: a run begins where the partition ends");
         self.runs.push(run);
     }
 
@@ -102,10 +162,13 @@ impl PartitionIndex {
     }
 
     /// Moves the trim point, which never goes back (R17), and returns the objects whose blocks fell below it.
-    pub(super) fn trim_to(&mut self, trim: Offset) -> Vec<u32> {
-        self.trim = self.trim.max(trim.min(self.end));
-        let gone = self.runs.partition_point(|run| run.end <= self.trim);
-        self.runs.drain(..gone).filter(|run| run.kind == RunKind::Block).map(|run| run.object).collect()
+    pub(super) fn trim_to(&mut self, trim: Offset) -> Vec<ObjectNumber> {
+        self.trim = self.trim.max(trim.min(self.end()));
+        let gone = self.after(self.trim);
+        let objects = self.runs()[..gone].iter().filter_map(|run| run.kind.object()).collect();
+        self.start = self.base(gone);
+        self.runs.drop_first(gone);
+        objects
     }
 
     /// First offset that is not trimmed.
@@ -115,12 +178,12 @@ impl PartitionIndex {
 
     /// First offset whose place is known here; below it the data is trimmed or lies outside the log.
     pub fn start(&self) -> Offset {
-        self.runs.first().map_or(self.end, |run| run.base)
+        self.start
     }
 
     /// End of the partition in the bucket, holes included: `stored`.
     pub fn end(&self) -> Offset {
-        self.end
+        self.base(self.runs().len())
     }
 
     /// Which history the end belongs to.
@@ -130,40 +193,43 @@ impl PartitionIndex {
 
     /// The identity of the message at `offset`, where the index happens to know it: at the end of a block.
     pub fn identity(&self, offset: Offset) -> Option<MessageIdentity> {
-        let after = self.runs.partition_point(|run| run.end <= offset);
-        let run = self.runs.get(after).filter(|run| run.kind == RunKind::Block && run.end == offset.plus(1))?;
-        Some(MessageIdentity { offset, base_timestamp: run.last_timestamp, checksum: run.last_checksum })
+        let run = self.runs().get(self.after(offset))?;
+        let known = run.kind.object().is_some() && run.end == offset.plus(1);
+        let identity = MessageIdentity { offset, base_timestamp: run.last_timestamp, checksum: run.last_checksum };
+        known.then_some(identity)
     }
 
     pub(super) fn at(&self, offset: Offset, objects: &Objects) -> Option<ColdStep> {
-        let index = self.runs.partition_point(|run| run.end <= offset);
-        self.runs.get(index).filter(|run| run.base <= offset).map(|run| step(run, objects))
+        let index = self.after(offset);
+        let known = index < self.runs().len() && self.base(index) <= offset;
+        known.then(|| self.step(index, objects))
     }
 
     /// The first block with a batch appended at or after `timestamp`.
     pub(super) fn at_timestamp(&self, timestamp: u64, objects: &Objects) -> Option<BlockRead> {
         // Iggy's broker clock may step back, so the runs are scanned; holes carry no time of their own.
-        let blocks = self.runs.iter().filter(|run| run.kind == RunKind::Block);
-        let mut late = blocks.filter(|run| run.last_timestamp >= timestamp && run.end > self.trim);
-        late.next().map(|run| block(run, objects))
+        let late = |run: &Run| run.last_timestamp >= timestamp && run.end > self.trim;
+        let mut runs = self.runs().iter().enumerate();
+        runs.find_map(|(index, run)| self.block(index, objects).filter(|_| late(run)))
     }
 
     /// The newest block.
     pub(super) fn last_block(&self, objects: &Objects) -> Option<BlockRead> {
-        let newest = self.runs.iter().rev().find(|run| run.kind == RunKind::Block);
-        newest.map(|run| block(run, objects))
+        (0..self.runs().len()).rev().find_map(|index| self.block(index, objects))
     }
 
     /// What to read from `start` on, until the blocks hold `bytes_max` or number `blocks_max`; always one step if there
     /// is one.
     pub(super) fn plan_cold(&self, start: Offset, bytes_max: u64, blocks_max: usize, objects: &Objects) -> ColdPlan {
         let mut plan = ColdPlan { steps: Vec::new(), next: start };
-        let first = self.runs.partition_point(|run| run.end <= start);
+        if start < self.start {
+            return plan;
+        }
         let (mut bytes, mut blocks) = (0, 0);
-        for run in self.runs[first..].iter().skip_while(|run| run.base > start) {
-            let step = step(run, objects);
+        for index in self.after(start)..self.runs().len() {
+            let step = self.step(index, objects);
             plan.steps.push(step);
-            plan.next = run.end;
+            plan.next = self.runs()[index].end;
             if let ColdStep::Block(block) = step {
                 bytes += u64::from(block.place.bytes);
                 blocks += 1;
@@ -176,27 +242,43 @@ impl PartitionIndex {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.runs.capacity() * size_of::<Run>()
+        self.runs.heap_bytes()
+    }
+
+    fn runs(&self) -> &[Run] {
+        self.runs.as_slice()
+    }
+
+    /// How many runs end at or below an offset.
+    fn after(&self, offset: Offset) -> usize {
+        self.runs().partition_point(|run| run.end <= offset)
+    }
+
+    /// Where a run begins; for the one after the last, where the partition ends.
+    fn base(&self, index: usize) -> Offset {
+        index.checked_sub(1).map_or(self.start, |before| self.runs()[before].end)
+    }
+
+    fn step(&self, index: usize, objects: &Objects) -> ColdStep {
+        let Run { end, kind, .. } = self.runs()[index];
+        let from = self.base(index);
+        match kind {
+            RunKind::Block { object, place } => {
+                let (name, place) = (objects.name(object), objects.place(object, place));
+                ColdStep::Block(BlockRead { base: from, end, object: name, place, number: object })
+            }
+            RunKind::Hole(reason) => ColdStep::Hole(HoleRange { from, to: end, reason }),
+        }
+    }
+
+    fn block(&self, index: usize, objects: &Objects) -> Option<BlockRead> {
+        match self.step(index, objects) {
+            ColdStep::Block(block) => Some(block),
+            ColdStep::Hole(_) => None,
+        }
     }
 }
 
 pub(super) fn unit(block: &BlockRead, objects: &Objects) -> FetchUnit {
     objects.unit(block.number, block.object, block.place)
-}
-
-fn step(run: &Run, objects: &Objects) -> ColdStep {
-    match run.kind {
-        RunKind::Block => ColdStep::Block(block(run, objects)),
-        RunKind::Hole(reason) => ColdStep::Hole(HoleRange { from: run.base, to: run.end, reason }),
-    }
-}
-
-fn block(run: &Run, objects: &Objects) -> BlockRead {
-    BlockRead {
-        base: run.base,
-        end: run.end,
-        object: objects.name(run.object),
-        place: objects.place(run.object, run.place),
-        number: run.object,
-    }
 }

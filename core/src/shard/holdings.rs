@@ -153,8 +153,21 @@ impl Run {
         }
         self.from = self.from.max(lsn);
         self.durable = self.durable.max(self.from);
+        self.give_room_back();
+    }
+
+    /// Gives back half of the room for entries where three quarters of it are free. So a burst is forgotten after a few more
+    /// objects, and a steady load moves its entries once for each of them at most.
+    fn give_room_back(&mut self) {
+        let room = self.entries.capacity();
+        if room > ROOM_ENTRIES_MIN && self.entries.len() < room / 4 {
+            self.entries.shrink_to(room / 2);
+        }
     }
 }
+
+/// Room for entries that a run keeps, used or not: 16 KiB.
+const ROOM_ENTRIES_MIN: usize = 64;
 
 /// What one list of persists will have made durable.
 #[derive(Debug)]

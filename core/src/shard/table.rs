@@ -2,7 +2,7 @@
 //!
 //! Asserted wherever a mark moves: `trim <= end`, `stored <= committed <= end` (DESIGN 1).
 
-use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use kennel_protocol::entry::{EntryHead, EntryKind, MessageIdentity};
 use kennel_protocol::ids::{Offset, PartitionKey};
@@ -10,11 +10,12 @@ use kennel_protocol::object::{IndexEntry, PartitionState};
 use kennel_protocol::wire::PartitionMarks;
 
 use super::io::SessionId;
+use crate::partitions::PartitionMap;
 
 /// How many shippers of one partition get its marks unasked. More than one is rare; a third asks for positions.
 const SESSIONS_PER_PARTITION: usize = 2;
 
-/// One partition.
+/// One partition: 88 bytes, and its key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
     pub(crate) trim: Offset,
@@ -23,20 +24,24 @@ pub(crate) struct Row {
     pub(crate) end: Offset,
     pub(crate) last: Option<MessageIdentity>,
     pub(crate) cut: u32,
-    sessions: [Option<SessionId>; SESSIONS_PER_PARTITION],
+    /// Numbers of sessions, from one on: nobody's is 0.
+    sessions: [Option<NonZeroU64>; SESSIONS_PER_PARTITION],
 }
+
+const _: () = assert!(size_of::<Row>() <= 88, "an owner has one for every idle partition");
 
 impl Row {
     /// Remembers who ships the partition, newest first.
     pub(crate) fn shipped_by(&mut self, session: SessionId) {
-        if !self.sessions.contains(&Some(session)) {
+        let session = NonZeroU64::new(session.0);
+        if !self.sessions.contains(&session) {
             self.sessions.rotate_right(1);
-            self.sessions[0] = Some(session);
+            self.sessions[0] = session;
         }
     }
 
     pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.sessions.iter().flatten().copied()
+        self.sessions.iter().flatten().map(|session| SessionId(session.get()))
     }
 
     fn check(&self) {
@@ -57,7 +62,7 @@ pub(crate) struct NotContiguous {
 /// All partitions of a shard, in key order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
-    rows: BTreeMap<PartitionKey, Row>,
+    rows: PartitionMap<Row>,
 }
 
 impl Table {
@@ -100,12 +105,12 @@ impl Table {
     }
 
     pub(crate) fn row_mut(&mut self, partition: PartitionKey) -> &mut Row {
-        self.rows.entry(partition).or_default()
+        self.rows.get_or_insert_with(partition, Row::default)
     }
 
     /// Takes an entry of a log object: it is stored.
     pub(crate) fn apply_stored(&mut self, entry: &IndexEntry) -> Result<(), NotContiguous> {
-        let row = self.rows.entry(entry.partition).or_default();
+        let row = self.rows.get_or_insert_with(entry.partition, Row::default);
         advance(row, entry.partition, entry.kind, (entry.base, entry.end), entry.last, entry.cut)?;
         row.committed = row.end;
         row.stored = row.end;
@@ -114,7 +119,7 @@ impl Table {
 
     /// Takes an entry at the tail: appended, not more.
     pub(crate) fn append(&mut self, head: &EntryHead) -> Result<(), NotContiguous> {
-        let row = self.rows.entry(head.partition).or_default();
+        let row = self.rows.get_or_insert_with(head.partition, Row::default);
         advance(row, head.partition, head.kind, (head.base, head.end), head.last, head.cut)
     }
 

@@ -5,12 +5,14 @@
 //! ([`super::stow`]). It knows nothing of journals, copies or the bucket.
 
 mod budget;
+mod busy;
 mod partition;
 mod waiting;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kennel_core::partitions::PartitionMap;
 use kennel_core::read::{Authority, TailRange};
 use kennel_protocol::entry::{Entry, EntryKind, MessageIdentity};
 use kennel_protocol::ids::{Epoch, Offset, PartitionKey, ShardId};
@@ -20,8 +22,10 @@ use kennel_protocol::wire::PartitionReport;
 use super::gather::Gather;
 use super::stow::StowPlace;
 pub use budget::TailBudget;
-use partition::{Freed, PartitionTail};
-pub(crate) use partition::{Lookup, StowedChunk};
+use busy::Freed;
+pub(crate) use busy::StowedChunk;
+pub(crate) use partition::Lookup;
+use partition::PartitionTail;
 use waiting::Waiters;
 
 /// What this node may say about a shard besides its bytes.
@@ -52,7 +56,7 @@ struct State {
     settled: bool,
     /// Whether it is a follower's, heard or not.
     follows: bool,
-    partitions: HashMap<PartitionKey, PartitionTail>,
+    partitions: PartitionMap<PartitionTail>,
     /// Every piece in the order of its arrival, and some that were let go meanwhile.
     order: VecDeque<(u64, PartitionKey)>,
     /// How many of those in `order` were let go.
@@ -68,7 +72,7 @@ impl Tail {
             authority: Authority::Observer,
             settled: false,
             follows: false,
-            partitions: HashMap::new(),
+            partitions: PartitionMap::new(),
             order: VecDeque::new(),
             gone: 0,
             waiters: Waiters::default(),
@@ -83,18 +87,18 @@ impl Tail {
     /// [`Self::settle`].
     pub fn begin(&self, epoch: Epoch, authority: Authority, states: &[PartitionState]) {
         let mut state = self.lock();
-        let mut stated: HashMap<_, _> = states.iter().map(|stated| (stated.partition, stated)).collect();
+        let stated: PartitionMap<_> = states.iter().map(|stated| (stated.partition, stated)).collect();
         let mut freed = Freed::default();
         state.partitions.retain(|key, partition| {
-            let stated = stated.remove(key);
+            let stated = stated.get(key);
             freed += match stated {
                 Some(stated) => partition.rewind(stated),
                 None => partition.clear(),
             };
             stated.is_some()
         });
-        for (key, stated) in stated {
-            state.partitions.insert(key, PartitionTail::stated(stated));
+        for (key, stated) in stated.iter() {
+            state.partitions.get_or_insert_with(*key, || PartitionTail::stated(stated));
         }
         (state.epoch, state.authority, state.settled) = (epoch, authority, false);
         state.follows = authority == Authority::Follower;
@@ -138,7 +142,7 @@ impl Tail {
     pub fn retire(&self, epoch: Epoch) {
         let mut state = self.lock();
         let freed = state.partitions.values_mut().map(|partition| partition.clear().bytes).sum();
-        state.partitions = HashMap::new();
+        state.partitions = PartitionMap::new();
         (state.order, state.gone) = (VecDeque::new(), 0);
         (state.epoch, state.authority, state.settled) = (state.epoch.max(epoch), Authority::Observer, false);
         state.follows = false;
@@ -161,7 +165,7 @@ impl Tail {
             // It says nothing of where the partition ends, and nothing of it is here to let go.
             return;
         }
-        let partition = state.partitions.entry(key).or_insert_with(|| PartitionTail::starting_at(entry.head.base));
+        let partition = state.partitions.get_or_insert_with(key, || PartitionTail::starting_at(entry.head.base));
         let change = partition.append(entry, place, number);
         if change.added > 0 {
             state.order.push_back((number, key));
@@ -236,10 +240,7 @@ impl Tail {
 
     /// Where every partition in memory stands, in key order.
     pub fn partitions(&self) -> Vec<PartitionReport> {
-        let state = self.lock();
-        let mut reports: Vec<_> = state.partitions.iter().map(|(key, partition)| partition.report(*key)).collect();
-        reports.sort_unstable_by_key(|report| report.partition);
-        reports
+        self.lock().partitions.iter().map(|(key, partition)| partition.report(*key)).collect()
     }
 
     /// Returns when something beyond `end` is committed, or when the node's part in the shard changes from `epoch`.

@@ -1,91 +1,33 @@
 //! One partition's newest committed entries, without gaps. The oldest of them may lie in the journal only.
 
-use std::collections::VecDeque;
-use std::ops::AddAssign;
-
-use bytes::Bytes;
 use kennel_core::read::{HoleRange, TailRange};
-use kennel_protocol::entry::{Entry, EntryKind, HoleReason, MessageIdentity};
+use kennel_protocol::entry::{Entry, EntryKind, MessageIdentity};
 use kennel_protocol::ids::{Offset, PartitionKey};
 use kennel_protocol::object::slot::PartitionState;
 use kennel_protocol::wire::PartitionReport;
 
+use super::busy::{Body, Busy, Freed, Oldest, Piece, StowedChunk};
 use crate::read::gather::Gather;
 use crate::read::spans::{identity_at, spans};
 use crate::read::stow::StowPlace;
 
-/// What is in memory of one partition. 88 bytes where nothing is.
+/// What is in memory of one partition. Of most of a hundred thousand that is nothing: those take these three words.
 #[derive(Debug)]
 pub(super) struct PartitionTail {
-    pieces: VecDeque<Piece>,
-    /// How many of the oldest pieces hold no memory that could be let go: their bodies lie in the journal.
-    stowed: usize,
-    /// First offset in memory.
-    start: Offset,
     /// End of what is committed.
     end: Offset,
-    stored: Offset,
     trim: Offset,
-    /// It may end further on, in the bucket: entries were left out since the last that came here.
-    doubted: bool,
+    /// `None`: nothing is in memory, all of it is stored, and the end is known.
+    busy: Option<Box<Busy>>,
 }
 
-/// A committed chunk or hole.
-#[derive(Debug)]
-struct Piece {
-    number: u64,
-    base: Offset,
-    end: Offset,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    /// Batches, and where else they lie.
-    Chunk {
-        batches: Bytes,
-        last: Option<MessageIdentity>,
-        place: Option<StowPlace>,
-    },
-    /// Batches that lie in the journal only.
-    Stowed {
-        bytes: u32,
-        last: Option<MessageIdentity>,
-        place: StowPlace,
-    },
-    Hole(HoleReason),
-}
-
-/// A chunk that is not in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StowedChunk {
-    pub(crate) base: Offset,
-    pub(crate) end: Offset,
-    pub(crate) place: StowPlace,
-}
+const _: () = assert!(size_of::<PartitionTail>() <= 24, "a node has one for every idle partition");
 
 /// What was looked for, or the chunk that has it and must be brought first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lookup {
     Here(Offset),
     Stowed(StowedChunk),
-}
-
-/// Stowed chunks that are brought for one read at most.
-const STOWED_AT_ONCE: usize = 256;
-
-/// What was let go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Freed {
-    pub(super) bytes: u64,
-    pub(super) pieces: usize,
-}
-
-impl AddAssign for Freed {
-    fn add_assign(&mut self, other: Self) {
-        self.bytes += other.bytes;
-        self.pieces += other.pieces;
-    }
 }
 
 /// What an append did to the memory in use.
@@ -96,25 +38,16 @@ pub(super) struct Change {
     pub(super) freed: Freed,
 }
 
-/// The oldest piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Oldest {
-    pub(super) number: u64,
-    /// Whether its memory can go: it is in the bucket, or the journal can give it back.
-    pub(super) may_go: bool,
-}
-
 impl PartitionTail {
     /// A partition whose first entry here begins at `base`: everything below is in the bucket (a follower starts at
     /// what is stored).
     pub(super) fn starting_at(base: Offset) -> Self {
-        let trim = Offset(0);
-        Self { pieces: VecDeque::new(), stowed: 0, start: base, end: base, stored: base, trim, doubted: false }
+        Self { end: base, trim: Offset(0), busy: None }
     }
 
     /// A partition as an open record states it: stored up to its end.
     pub(super) fn stated(state: &PartitionState) -> Self {
-        Self { trim: state.trim, ..Self::starting_at(state.end) }
+        Self { end: state.end, trim: state.trim, busy: None }
     }
 
     /// Takes in an entry that continues the partition. `place` says where its body lies besides. A body that is nowhere
@@ -135,148 +68,103 @@ impl PartitionTail {
         if head.end <= self.end {
             return Change::default();
         }
-        self.doubted = false;
         assert!(head.base >= self.end, "R12: committed entries of {} overlap at {}", head.partition, head.base);
         // A jump means that this copy began later: what lies between is stored, and memory begins anew.
-        let freed = if head.base > self.end { self.restart(head.base) } else { Freed::default() };
+        let jumps = head.base > self.end;
+        let busy = self.busy();
+        busy.doubted = false;
+        let freed = if jumps { busy.clear() } else { Freed::default() };
         let piece = Piece { number, base: head.base, end: head.end, body };
         let added = piece.cost();
+        busy.push(piece);
         self.end = head.end;
-        self.pieces.push_back(piece);
-        self.pass_stowed();
         Change { added, freed }
     }
 
     /// Drops everything at or above the stated end (PROTOCOL R26).
     pub(super) fn rewind(&mut self, state: &PartitionState) -> Freed {
-        let mut freed = Freed::default();
-        while let Some(newest) = self.pieces.pop_back_if(|piece| piece.end > state.end) {
-            freed += newest.freed();
-            if newest.base < state.end {
-                // Entries may be stored in part only at their own boundaries, so a piece across the end comes from
-                // another history: nothing below it is kept either.
-                freed += self.clear();
-            }
-        }
-        let covered = self.pieces.back().is_some_and(|newest| newest.end == state.end);
-        if !covered {
-            freed += self.restart(state.end);
-        }
-        (self.end, self.stored, self.doubted) = (state.end, state.end, false);
-        self.stowed = self.stowed.min(self.pieces.len());
+        let mut freed = self.busy.as_mut().map_or_else(Freed::default, |busy| busy.rewind(state.end));
+        self.end = state.end;
         freed += self.trim_to(state.trim);
         freed
     }
 
     /// More may have been committed than this node will ever be given: it does not know where the partition ends.
     pub(super) fn doubt(&mut self) {
-        self.doubted = true;
+        self.busy().doubted = true;
     }
 
     /// Whether it knows where the partition ends.
     pub(super) fn is_doubted(&self) -> bool {
-        self.doubted
+        self.busy.as_ref().is_some_and(|busy| busy.doubted)
     }
 
-    /// Lets go of everything.
+    /// Lets go of everything, before it is dropped itself.
     pub(super) fn clear(&mut self) -> Freed {
-        self.start = self.end;
-        self.stowed = 0;
-        let pieces = std::mem::take(&mut self.pieces);
-        Freed { bytes: pieces.iter().map(Piece::cost).sum(), pieces: pieces.len() }
+        self.busy.take().map_or_else(Freed::default, |mut busy| busy.clear())
     }
 
     /// Says up to where the partition is in the bucket. What lies in the journal only is let go: the bucket serves it.
     pub(super) fn set_stored(&mut self, end: Offset) -> Freed {
-        self.stored = self.stored.max(end);
-        let mut freed = Freed::default();
-        while self.stowed > 0 && self.pieces.front().is_some_and(|piece| piece.end <= self.stored) {
-            freed += self.drop_front();
+        if self.busy.is_none() && end <= self.end {
+            return Freed::default();
         }
+        let freed = self.busy().set_stored(end);
+        self.rest();
         freed
     }
 
     /// Lets go of the memory of the oldest piece that has some: of all of it if it is stored, else of its body.
     pub(super) fn let_go_oldest(&mut self) -> Freed {
-        let Some(oldest) = self.pieces.get_mut(self.stowed) else { return Freed::default() };
-        if self.stowed == 0 && oldest.end <= self.stored {
-            return self.drop_front();
-        }
-        let bytes = oldest.stow();
-        self.stowed += 1;
-        self.pass_stowed();
-        Freed { bytes, pieces: 0 }
-    }
-
-    /// Counts pieces that came without a body.
-    fn pass_stowed(&mut self) {
-        while self.pieces.get(self.stowed).is_some_and(|piece| matches!(piece.body, Body::Stowed { .. })) {
-            self.stowed += 1;
-        }
-    }
-
-    fn drop_front(&mut self) -> Freed {
-        let Some(oldest) = self.pieces.pop_front() else { return Freed::default() };
-        self.stowed = self.stowed.saturating_sub(1);
-        self.start = oldest.end;
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new();
-        }
-        oldest.freed()
+        let freed = self.busy.as_mut().map_or_else(Freed::default, |busy| busy.let_go_oldest());
+        self.rest();
+        freed
     }
 
     /// The oldest piece that has memory to let go.
     pub(super) fn oldest(&self) -> Option<Oldest> {
-        let piece = self.pieces.get(self.stowed)?;
-        Some(Oldest { number: piece.number, may_go: piece.end <= self.stored || piece.can_be_stowed() })
+        let busy = self.busy.as_ref()?;
+        let piece = busy.pieces.get(busy.stowed)?;
+        Some(Oldest { number: piece.number, may_go: piece.end <= busy.stored || piece.can_be_stowed() })
     }
 
     /// Whether the piece of that number is still here.
     pub(super) fn holds(&self, number: u64) -> bool {
-        self.pieces.binary_search_by_key(&number, |piece| piece.number).is_ok()
+        let holds = |busy: &Busy| busy.pieces.binary_search_by_key(&number, |piece| piece.number).is_ok();
+        self.busy.as_deref().is_some_and(holds)
     }
 
     pub(super) fn range(&self) -> TailRange {
-        TailRange { start: self.start, committed: self.end, trim: self.trim }
+        let oldest = self.busy.as_ref().and_then(|busy| busy.pieces.front());
+        TailRange { start: oldest.map_or(self.end, |oldest| oldest.base), committed: self.end, trim: self.trim }
     }
 
     pub(super) fn report(&self, partition: PartitionKey) -> PartitionReport {
-        PartitionReport { partition, trim: self.trim, stored: self.stored.min(self.end), committed: self.end }
+        let stored = self.busy.as_ref().map_or(self.end, |busy| busy.stored.min(self.end));
+        PartitionReport { partition, trim: self.trim, stored, committed: self.end }
     }
 
     /// Adds what is in memory; returns what has to be brought before it can go on.
     pub(super) fn read(&self, gather: &mut Gather) -> Vec<StowedChunk> {
-        let first = self.pieces.partition_point(|piece| piece.end <= gather.next());
-        for (index, piece) in self.pieces.iter().enumerate().skip(first) {
+        let Some(busy) = &self.busy else { return Vec::new() };
+        let first = busy.pieces.partition_point(|piece| piece.end <= gather.next());
+        for (index, piece) in busy.pieces.iter().enumerate().skip(first) {
             if gather.is_full() {
                 break;
             }
             match &piece.body {
                 Body::Chunk { batches, .. } => gather.chunk(piece.base, piece.end, batches),
-                Body::Stowed { .. } => return self.stowed_from(index, gather.bytes_left()),
+                Body::Stowed { .. } => return busy.stowed_from(index, gather.bytes_left()),
                 Body::Hole(reason) => gather.hole(HoleRange { from: piece.base, to: piece.end, reason: *reason }),
             }
         }
         Vec::new()
     }
 
-    /// The stowed chunks from a piece on, one after the other, until they hold `bytes_max`.
-    fn stowed_from(&self, index: usize, bytes_max: u64) -> Vec<StowedChunk> {
-        let (mut chunks, mut bytes_before) = (Vec::new(), 0);
-        for piece in self.pieces.range(index..).take(STOWED_AT_ONCE) {
-            let Body::Stowed { bytes, place, .. } = piece.body else { break };
-            if bytes_before >= bytes_max {
-                break;
-            }
-            bytes_before += u64::from(bytes);
-            chunks.push(StowedChunk { base: piece.base, end: piece.end, place });
-        }
-        chunks
-    }
-
     pub(super) fn identity(&self, offset: Offset) -> Option<MessageIdentity> {
-        let index = self.pieces.partition_point(|piece| piece.end <= offset);
-        let piece = self.pieces.get(index).filter(|piece| piece.base <= offset)?;
+        let pieces = &self.busy.as_ref()?.pieces;
+        let index = pieces.partition_point(|piece| piece.end <= offset);
+        let piece = pieces.get(index).filter(|piece| piece.base <= offset)?;
         match &piece.body {
             Body::Chunk { last, .. } | Body::Stowed { last, .. } if last.is_some_and(|last| last.offset == offset) => {
                 *last
@@ -289,7 +177,7 @@ impl PartitionTail {
     /// The first batch appended at or after `timestamp`.
     pub(super) fn at_timestamp(&self, timestamp: u64) -> Option<Lookup> {
         let late = |last: &Option<MessageIdentity>| last.is_none_or(|last| last.base_timestamp >= timestamp);
-        self.pieces.iter().find_map(|piece| match &piece.body {
+        self.busy.as_ref()?.pieces.iter().find_map(|piece| match &piece.body {
             Body::Chunk { batches, last, .. } if late(last) => {
                 let span = spans(batches).find(|span| span.base_timestamp >= timestamp);
                 span.map(|span| Lookup::Here(span.base))
@@ -301,7 +189,7 @@ impl PartitionTail {
 
     /// The newest batch.
     pub(super) fn last_batch(&self) -> Option<Lookup> {
-        self.pieces.iter().rev().find_map(|piece| match &piece.body {
+        self.busy.as_ref()?.pieces.iter().rev().find_map(|piece| match &piece.body {
             Body::Chunk { batches, .. } => spans(batches).last().map(|span| Lookup::Here(span.base)),
             Body::Stowed { .. } => piece.stowed().map(Lookup::Stowed),
             Body::Hole(_) => None,
@@ -310,53 +198,35 @@ impl PartitionTail {
 
     #[cfg(test)]
     pub(super) fn holds_no_bodies(&self) -> bool {
-        !self.pieces.iter().any(|piece| matches!(piece.body, Body::Chunk { .. }))
+        let holds = |busy: &Busy| busy.pieces.iter().any(|piece| matches!(piece.body, Body::Chunk { .. }));
+        !self.busy.as_deref().is_some_and(holds)
     }
 
     fn restart(&mut self, at: Offset) -> Freed {
+        let freed = self.busy().clear();
         self.end = at;
-        self.clear()
+        self.rest();
+        freed
     }
 
     fn trim_to(&mut self, trim: Offset) -> Freed {
         self.trim = self.trim.max(trim);
-        let mut freed = Freed::default();
-        while self.pieces.front().is_some_and(|piece| piece.end <= self.trim) {
-            freed += self.drop_front();
-        }
+        let freed = self.busy.as_mut().map_or_else(Freed::default, |busy| busy.trim_to(self.trim));
+        self.rest();
         freed
     }
-}
 
-impl Piece {
-    /// Its share of the budget: the body and the bookkeeping.
-    fn cost(&self) -> u64 {
-        let body = match &self.body {
-            Body::Chunk { batches, .. } => batches.len(),
-            Body::Stowed { .. } | Body::Hole(_) => 0,
-        };
-        (body + size_of::<Self>()) as u64
+    /// What it has beyond an idle partition, which it is no longer.
+    fn busy(&mut self) -> &mut Busy {
+        let end = self.end;
+        self.busy.get_or_insert_with(|| Box::new(Busy::after_rest(end)))
     }
 
-    fn freed(&self) -> Freed {
-        Freed { bytes: self.cost(), pieces: 1 }
-    }
-
-    fn stowed(&self) -> Option<StowedChunk> {
-        let Body::Stowed { place, .. } = self.body else { return None };
-        Some(StowedChunk { base: self.base, end: self.end, place })
-    }
-
-    /// Whether the journal can give its body back, or it has none.
-    fn can_be_stowed(&self) -> bool {
-        !matches!(self.body, Body::Chunk { place: None, .. })
-    }
-
-    /// Lets go of the body; returns how many bytes that was.
-    fn stow(&mut self) -> u64 {
-        let Body::Chunk { batches, last, place: Some(place) } = &self.body else { return 0 };
-        let bytes = u32::try_from(batches.len()).expect("a body is shorter than a frame");
-        self.body = Body::Stowed { bytes, last: *last, place: *place };
-        u64::from(bytes)
+    /// Is idle again where nothing speaks against it.
+    fn rest(&mut self) {
+        let idle = |busy: &Busy| busy.pieces.is_empty() && busy.stored == self.end && !busy.doubted;
+        if self.busy.as_deref().is_some_and(idle) {
+            self.busy = None;
+        }
     }
 }
