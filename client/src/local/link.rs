@@ -103,7 +103,7 @@ impl Link {
                 read => read?,
             };
             if !is_understood {
-                return Err(io::ErrorKind::InvalidData.into());
+                return Err(io::ErrorKind::InvalidInput.into());
             }
         }
         Ok(())
