@@ -145,13 +145,17 @@ impl<V> PartitionMap<V> {
         (leaf, index)
     }
 
-    /// Sees to it that the leaf has a place: past its end a new one begins, so that keys that come in order fill theirs.
+    /// Finds or makes room: a key past the end of a full leaf begins the next one, so that keys that come in order, whichever,
+    /// fill theirs.
     fn make_room(&mut self, leaf: usize, index: usize, key: PartitionKey) -> (usize, usize) {
         let length = self.leaves.get(leaf).map_or(0, Vec::len);
         if length > 0 && length < Self::LEAF_MAX {
             return (leaf, index);
         }
         if index == length {
+            if self.leaves.get(leaf + 1).is_some_and(|next| next.len() < Self::LEAF_MAX) {
+                return (leaf + 1, 0);
+            }
             let leaf = self.leaves.len().min(leaf + 1);
             self.firsts.insert(leaf, key);
             self.leaves.insert(leaf, Vec::new());
@@ -252,6 +256,8 @@ mod tests {
         };
         let entry = size_of::<(PartitionKey, u32)>();
         assert!(of(&mut (0..12_500)) <= entry + 2, "in order");
+        let into_a_gap = of(&mut (0..12_500).chain(100_000..112_500).chain((50_000..62_500).rev()));
+        assert!(into_a_gap <= entry + 2, "backwards between others: {into_a_gap} of {entry}");
         let scattered = of(&mut (0..12_500).map(|number| number * 7919 % 12_500));
         assert!(scattered <= entry + entry / 8 + 3, "in any order: {scattered} of {entry}");
         assert_eq!(PartitionMap::<u32>::new().heap_bytes(), 0);

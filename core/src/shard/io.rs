@@ -17,7 +17,7 @@ use kennel_protocol::wire::{Copy, Positions, PositionsRequest, ShardMessage, Shi
 use super::divergence::Divergence;
 use super::note::Note;
 
-/// A shipper's connection, numbered by the driver.
+/// A shipper's connection, numbered by the driver from 1 on: 0 is no shipper's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 

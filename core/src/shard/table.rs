@@ -24,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) end: Offset,
     pub(crate) last: Option<MessageIdentity>,
     pub(crate) cut: u32,
-    /// Numbers of sessions, from one on: nobody's is 0.
+    /// Numbers of sessions, newest first.
     sessions: [Option<NonZeroU64>; SESSIONS_PER_PARTITION],
 }
 
@@ -33,10 +33,10 @@ const _: () = assert!(size_of::<Row>() <= 88, "an owner has one for every idle p
 impl Row {
     /// Remembers who ships the partition, newest first.
     pub(crate) fn shipped_by(&mut self, session: SessionId) {
-        let session = NonZeroU64::new(session.0);
-        if !self.sessions.contains(&session) {
+        let Some(session) = NonZeroU64::new(session.0) else { return };
+        if !self.sessions.contains(&Some(session)) {
             self.sessions.rotate_right(1);
-            self.sessions[0] = session;
+            self.sessions[0] = Some(session);
         }
     }
 
