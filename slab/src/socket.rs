@@ -55,20 +55,29 @@ impl<const LENGTH: usize> Default for Inbox<LENGTH> {
 }
 
 impl<const LENGTH: usize> Inbox<LENGTH> {
-    /// Reads once and hands over each message that is whole. Returns whether there may be more to read.
+    /// Reads once and hands over each message that is whole, as `decode` reads it, to `take`. Returns whether there may be more
+    /// to read.
     ///
     /// # Errors
-    /// As the system says; `WouldBlock` where the socket does not block and nothing came, `UnexpectedEof` where nothing will.
-    pub fn read(&mut self, mut socket: impl Read, mut message: impl FnMut(&[u8; LENGTH])) -> io::Result<bool> {
+    /// As the system says; `UnexpectedEof` where nothing will come, `InvalidInput` for what cannot be decoded.
+    pub fn read<T>(
+        &mut self,
+        mut socket: impl Read,
+        decode: impl Fn(&[u8; LENGTH]) -> Option<T>,
+        mut take: impl FnMut(T),
+    ) -> io::Result<bool> {
         let room = &mut self.messages.as_flattened_mut()[self.length..];
         let wanted = room.len();
-        let read = socket.read(room)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let read = match socket.read(room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            read => read?,
+        };
         self.length += read;
         let whole = self.length / LENGTH;
-        self.messages[..whole].iter().for_each(&mut message);
+        for message in &self.messages[..whole] {
+            take(decode(message).ok_or(io::ErrorKind::InvalidInput)?);
+        }
         self.messages.as_flattened_mut().copy_within(whole * LENGTH..self.length, 0);
         self.length -= whole * LENGTH;
         Ok(read == wanted)
@@ -97,21 +106,28 @@ mod tests {
         assert!(receive_with_descriptor(&there, &mut bytes).expect("it came").1.is_none());
     }
 
+    /// Every message is one.
+    const ALL: fn(&[u8; 3]) -> Option<[u8; 3]> = |message| Some(*message);
+
     #[test]
     fn messages_are_whole_however_they_come() {
         let (here, there) = UnixStream::pair().expect("sockets");
         there.set_nonblocking(true).expect("a socket");
-        let (mut inbox, mut read) = (Inbox::<3>::default(), Vec::new());
+        let (mut inbox, mut read) = (Inbox::default(), Vec::new());
         for (sent, expected) in [(&b"ab"[..], &[][..]), (b"cdefg", &[*b"abc", *b"def"]), (b"hi", &[*b"ghi"])] {
             rustix::io::write(&here, sent).expect("room");
             read.clear();
-            assert!(!inbox.read(&there, |message| read.push(*message)).expect("something came"));
+            assert!(!inbox.read(&there, ALL, |message| read.push(message)).expect("something came"));
             assert_eq!(read, expected);
         }
-        let kind = |inbox: &mut Inbox<3>| inbox.read(&there, |_| panic!("nothing came")).map_err(|error| error.kind());
-        assert_eq!(kind(&mut inbox), Err(io::ErrorKind::WouldBlock));
+        let nothing = |_| panic!("nothing came");
+        assert!(!inbox.read(&there, ALL, nothing).expect("nothing has come"));
+        rustix::io::write(&here, b"jkl").expect("room");
+        let garbage = inbox.read(&there, |_| None::<()>, |()| panic!("it is no message"));
+        assert_eq!(garbage.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidInput));
         drop(here);
-        assert_eq!(kind(&mut inbox), Err(io::ErrorKind::UnexpectedEof));
+        let end = inbox.read(&there, ALL, nothing);
+        assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::UnexpectedEof));
     }
 
     #[test]
@@ -119,9 +135,9 @@ mod tests {
         let (here, there) = UnixStream::pair().expect("sockets");
         let sent: Vec<_> = (0..=u8::try_from(READ_AT_ONCE).expect("a few")).map(|at| [at; 3]).collect();
         rustix::io::write(&here, sent.as_flattened()).expect("room");
-        let (mut inbox, mut read) = (Inbox::<3>::default(), Vec::new());
-        assert!(inbox.read(&there, |message| read.push(*message)).expect("they came"));
-        assert!(!inbox.read(&there, |message| read.push(*message)).expect("the rest"));
+        let (mut inbox, mut read) = (Inbox::default(), Vec::new());
+        assert!(inbox.read(&there, ALL, |message| read.push(message)).expect("they came"));
+        assert!(!inbox.read(&there, ALL, |message| read.push(message)).expect("the rest"));
         assert_eq!(read, sent);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kennel_protocol::ids::PartitionKey;
-use kennel_protocol::local::{LOCAL_MESSAGE_BYTES, WAKE_BYTES, Wake, WakeReason, WakeRequest};
+use kennel_protocol::local::{WAKE_BYTES, Wake, WakeReason, WakeRequest};
 use kennel_slab::socket::Inbox;
 use kennel_transport::quiet::QuietStream;
 use tokio::sync::Notify;
@@ -97,7 +97,11 @@ impl Link {
         loop {
             let step = tokio::select! {
                 news = self.news(is_behind) => match news {
-                    Ok(()) => self.read(&mut requests, &mut request).map(|more| is_behind = more),
+                    Ok(()) => {
+                        let read = requests.read(self.stream.socket(), WakeRequest::decode, &mut request);
+                        // What is no request ends the connection as its end does.
+                        read.map(|more| is_behind = more).map_err(|_| LinkOver)
+                    }
                     Err(_) => Err(LinkOver),
                 },
                 () = self.has_unsent.notified() => self.send_unsent().await,
@@ -116,24 +120,6 @@ impl Link {
             return Ok(());
         }
         self.stream.news().await
-    }
-
-    /// Reads once. Returns whether there may be more. What is no request ends the connection.
-    fn read(
-        &self,
-        requests: &mut Inbox<LOCAL_MESSAGE_BYTES>,
-        request: &mut impl FnMut(WakeRequest),
-    ) -> Result<bool, LinkOver> {
-        let mut is_understood = true;
-        let read = requests.read(self.stream.socket(), |message| match WakeRequest::decode(message) {
-            Some(decoded) => request(decoded),
-            None => is_understood = false,
-        });
-        match read {
-            Ok(more) if is_understood => Ok(more),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Ok(_) | Err(_) => Err(LinkOver),
-        }
     }
 
     async fn send_unsent(&self) -> Result<(), LinkOver> {

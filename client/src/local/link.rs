@@ -91,21 +91,7 @@ impl Link {
 
     /// Reads the wakes that have come, and wakes.
     fn read(&self, wakes: &mut Inbox<WAKE_BYTES>) -> io::Result<()> {
-        let mut more = true;
-        while more {
-            let mut is_understood = true;
-            let read = wakes.read(self.stream.socket(), |message| match Wake::decode(message) {
-                Some(wake) => self.wake(wake),
-                None => is_understood = false,
-            });
-            more = match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-                read => read?,
-            };
-            if !is_understood {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-        }
+        while wakes.read(self.stream.socket(), Wake::decode, |wake| self.wake(wake))? {}
         Ok(())
     }
 
