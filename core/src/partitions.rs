@@ -256,7 +256,8 @@ mod tests {
         };
         let entry = size_of::<(PartitionKey, u32)>();
         assert!(of(&mut (0..12_500)) <= entry + 2, "in order");
-        let into_a_gap = of(&mut (0..12_500).chain(100_000..112_500).chain((50_000..62_500).rev()));
+        let full = 50 * u32::try_from(PartitionMap::<u32>::LEAF_MAX).expect("some");
+        let into_a_gap = of(&mut (0..full).chain(100_000..112_500).chain((50_000..62_500).rev()));
         assert!(into_a_gap <= entry + 2, "backwards between others: {into_a_gap} of {entry}");
         let scattered = of(&mut (0..12_500).map(|number| number * 7919 % 12_500));
         assert!(scattered <= entry + entry / 8 + 3, "in any order: {scattered} of {entry}");
